@@ -1,0 +1,13 @@
+module github.com/sillage-cdp/sillage/services/analytics
+
+go 1.26.0
+
+require (
+	github.com/sillage-cdp/sillage/pkg v0.0.0
+	github.com/sillage-cdp/sillage/proto v0.0.0
+)
+
+replace (
+	github.com/sillage-cdp/sillage/pkg => ../../pkg
+	github.com/sillage-cdp/sillage/proto => ../../proto
+)
