@@ -1,0 +1,134 @@
+// Package kafka is the only place that builds Kafka clients: every setting of a producer or consumer
+// that matters stands here with its reason.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kslog"
+
+	"github.com/sillage-cdp/sillage/pkg/topics"
+)
+
+// Config says where Kafka is.
+type Config struct {
+	// Brokers are `host:port` of one or more brokers.
+	Brokers []string `koanf:"brokers"`
+	// Partitions is the partition count of topics that are made. It cannot change later: keys would move.
+	Partitions int32 `koanf:"partitions"`
+	// Replication is the replication factor of topics that are made; -1 is the broker's default.
+	Replication int16 `koanf:"replication"`
+}
+
+// NewDefaultConfig is for one broker on this machine.
+func NewDefaultConfig() Config {
+	return Config{Brokers: []string{"127.0.0.1:9092"}, Partitions: 4, Replication: -1}
+}
+
+// Validate says everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Brokers) == 0 {
+		errs = append(errs, errors.New("kafka.brokers: at least one host:port is needed"))
+	}
+	if c.Partitions < 1 || c.Partitions > 1024 {
+		errs = append(errs, fmt.Errorf("kafka.partitions: %d is not between 1 and 1024", c.Partitions))
+	}
+	return errors.Join(errs...)
+}
+
+// Options are the settings that every client shares. The returned slice may be appended to.
+func (c Config) Options(logger *slog.Logger) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.WithLogger(kslog.New(logger.With(slog.String("component", "kafka")))),
+		// A broker that does not answer is given up in seconds, so that start-up can say so.
+		kgo.DialTimeout(5 * time.Second),
+		kgo.RetryTimeout(30 * time.Second),
+		// Metadata that is at most this old: a topic made by another service is seen within a second.
+		kgo.MetadataMinAge(250 * time.Millisecond),
+	}
+}
+
+// ProducerOptions are for producers whose records must be neither lost nor doubled by the client: acks
+// from all in-sync replicas, idempotence (kgo's default), and bounded buffers so that a silent broker
+// pushes back instead of filling memory.
+func (c Config) ProducerOptions(logger *slog.Logger) []kgo.Opt {
+	return append(c.Options(logger),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerBatchMaxBytes(1<<20),
+		kgo.MaxBufferedBytes(64<<20),
+		// Snappy costs little and JSON halves; no linger by default: batches form while requests are in flight.
+		kgo.ProducerBatchCompression(kgo.SnappyCompression()),
+		kgo.ProducerLinger(0),
+	)
+}
+
+// Ping says whether Kafka answers, with an error that names the brokers and the way out.
+func (c Config) Ping(ctx context.Context, logger *slog.Logger) error {
+	client, err := kgo.NewClient(c.Options(logger)...)
+	if err != nil {
+		return fmt.Errorf("configuring the Kafka client: %w", err)
+	}
+	defer client.Close()
+	if err := client.Ping(ctx); err != nil {
+		return fmt.Errorf("reaching Kafka at %v: %w (check kafka.brokers, or leave it unset for the embedded broker)", c.Brokers, err)
+	}
+	return nil
+}
+
+// EnsureTopics creates the topics of the catalogue that are missing and checks the partition count of
+// those that are there. It may be called by several services at once.
+func (c Config) EnsureTopics(ctx context.Context, client *kgo.Client, wanted []topics.Topic) error {
+	admin := kadm.NewClient(client)
+	for _, t := range wanted {
+		partitions := c.Partitions
+		if t.SinglePartition {
+			partitions = 1
+		}
+		if err := c.ensureTopic(ctx, admin, t, partitions); err != nil {
+			return fmt.Errorf("creating topic %s: %w", t.Name, err)
+		}
+	}
+	return c.checkPartitions(ctx, admin, wanted)
+}
+
+func (c Config) ensureTopic(ctx context.Context, admin *kadm.Client, t topics.Topic, partitions int32) error {
+	configs := map[string]*string{"cleanup.policy": kadm.StringPtr(string(t.Cleanup))}
+	if t.Cleanup == topics.Delete && t.Retention > 0 {
+		configs["retention.ms"] = kadm.StringPtr(fmt.Sprint(t.Retention.Milliseconds()))
+	}
+	_, err := admin.CreateTopic(ctx, partitions, c.Replication, configs, t.Name)
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		return nil
+	}
+	return err
+}
+
+func (c Config) checkPartitions(ctx context.Context, admin *kadm.Client, wanted []topics.Topic) error {
+	names := make([]string, 0, len(wanted))
+	for _, t := range wanted {
+		names = append(names, t.Name)
+	}
+	details, err := admin.ListTopics(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("listing topics: %w", err)
+	}
+	for _, t := range wanted {
+		have, want := int32(len(details[t.Name].Partitions)), c.Partitions
+		if t.SinglePartition {
+			want = 1
+		}
+		if have != 0 && have != want {
+			return fmt.Errorf("topic %s has %d partitions and the configuration says %d: set kafka.partitions to %d", t.Name, have, want, have)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+// Package run starts and stops components in order. It is the whole of the lifecycle: no framework, no
+// reflection; what depends on what is the order of the list.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Component is a part with a life of its own.
+//
+// Start returns when the component works or cannot; the context that it is given bounds starting only,
+// and whatever the component starts lives until Stop. Stop finishes work in flight within its context,
+// and is safe before Start, after a failed Start, and twice. Ready returns nil once the component can
+// serve, else the reason why not. A component that fails later says so on the channel of Failed, which
+// is never closed without an error in it.
+type Component interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	Ready(ctx context.Context) error
+	Failed() <-chan error
+}
+
+// Named is a component with the name that logs and errors call it by.
+type Named struct {
+	Name      string
+	Component Component
+}
+
+// Group starts its components in order and stops them in reverse.
+type Group struct {
+	components []Named
+	logger     *slog.Logger
+
+	mu      sync.Mutex // guards started
+	started int
+}
+
+// NewGroup returns a group of components, none started.
+func NewGroup(logger *slog.Logger, components ...Named) *Group {
+	return &Group{components: components, logger: logger}
+}
+
+// Start starts every component in order. If one fails, those already started are stopped again and the
+// error names the one that failed.
+func (g *Group) Start(ctx context.Context) error {
+	for i, c := range g.components {
+		begun := time.Now()
+		if err := c.Component.Start(ctx); err != nil {
+			// The component that failed may hold something too: Stop is safe after a failed Start.
+			g.setStarted(i + 1)
+			stopErr := g.Stop(context.WithoutCancel(ctx))
+			return errors.Join(fmt.Errorf("starting %s: %w", c.Name, err), stopErr)
+		}
+		g.setStarted(i + 1)
+		g.logger.InfoContext(ctx, "component started", slog.String("name", c.Name), slog.Duration("took", time.Since(begun)))
+	}
+	return nil
+}
+
+// Stop stops the started components in reverse order, each within ctx, and returns all errors.
+func (g *Group) Stop(ctx context.Context) error {
+	var errs []error
+	for i := g.takeStarted() - 1; i >= 0; i-- {
+		c := g.components[i]
+		if err := c.Component.Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stopping %s: %w", c.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is nil if every component is ready, else the reasons of all that are not.
+func (g *Group) Ready(ctx context.Context) error {
+	var errs []error
+	for _, c := range g.components {
+		if err := c.Component.Ready(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Wait returns nil when ctx is done, or the first failure of a component, with its name.
+func (g *Group) Wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	defer cancel()
+	failed := make(chan error, len(g.components))
+	for _, c := range g.components {
+		watchers.Go(func() {
+			select {
+			case err := <-c.Component.Failed():
+				failed <- fmt.Errorf("%s: %w", c.Name, err)
+			case <-ctx.Done():
+			}
+		})
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (g *Group) setStarted(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.started = n
+}
+
+func (g *Group) takeStarted() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.started
+	g.started = 0
+	return n
+}
