@@ -1,0 +1,140 @@
+# Sillage. `make help` lists what there is.
+SHELL := bash
+.ONESHELL:
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DEFAULT_GOAL := help
+
+ROOT := $(CURDIR)
+TOOLS := $(ROOT)/.bin
+ENGINES := $(ROOT)/.engines
+SERVICES := ingest identity segmentation scoring journey-orchestrator channel-connector analytics decision control
+MODULES := proto pkg $(addprefix services/,$(SERVICES)) services/sillage tests/e2e
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -X github.com/sillage-cdp/sillage/pkg/version.Version=$(VERSION)
+GO ?= go
+
+# Tools, each at one version.
+GOLANGCI_VERSION := v2.15.0
+PROTOC_GEN_GO_VERSION := v1.36.12
+PROTOC_GEN_GRPC_VERSION := v1.6.2
+VTPROTO_VERSION := v0.6.0
+BUF_VERSION := 1.75.0
+
+export PATH := $(TOOLS):$(PATH)
+# Everything below runs without cgo; the ClickHouse library is loaded at run time.
+export SILLAGE_ENGINES := $(ENGINES)
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: build ## Install what is missing, build, and run the demonstration
+	./bin/sillage demo
+
+.PHONY: test
+test: engines ## Test everything that needs no more than the embedded engines
+	$(GO) test work
+
+.PHONY: build
+build: engines ## Build bin/sillage and one binary a service
+	@mkdir -p bin
+	echo "building bin/: sillage $(SERVICES)"
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./services/,$(foreach s,$(SERVICES) sillage,$(s)/cmd/$(s)))
+
+.PHONY: engines
+engines: $(ENGINES)/.clickhouse ## Fetch the embedded ClickHouse library through npm
+
+$(ENGINES)/.clickhouse: pkg/embedded/clickhouse/engine/package.json pkg/embedded/clickhouse/engine/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is not on this machine: install Node.js 20 or newer (it brings npm), or set clickhouse.addr to a ClickHouse of your own and use 'make build-only'" >&2; exit 1; }
+	mkdir -p $(ENGINES)
+	cp $^ $(ENGINES)/
+	echo "fetching the ClickHouse library (about 150 MB, once)"
+	npm ci --prefix $(ENGINES) --no-audit --no-fund --ignore-scripts
+	touch $@
+
+.PHONY: build-only
+build-only: ## Build without fetching any engine
+	@mkdir -p bin
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./services/,$(foreach s,$(SERVICES) sillage,$(s)/cmd/$(s)))
+
+.PHONY: engines-kafka
+engines-kafka: $(ENGINES)/.kafka ## Fetch Apache Kafka's jars through Maven
+
+$(ENGINES)/.kafka: pkg/kafkatest/apache/pom.xml
+	@command -v mvn >/dev/null || { echo "mvn is not on this machine: install Maven and a Java 17 or newer" >&2; exit 1; }
+	mvn -q -f pkg/kafkatest/apache/pom.xml dependency:copy-dependencies -DoutputDirectory=$(ENGINES)/kafka
+	touch $@
+
+.PHONY: race
+race: engines ## The same tests under the race detector, in random order
+	$(GO) test -race -shuffle=on work
+
+.PHONY: test-kafka
+test-kafka: engines engines-kafka ## End-to-end and crash tests on real Apache Kafka
+	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m ./pkg/kafkatest/... ./pkg/stream/... ./tests/e2e/...
+
+.PHONY: sim
+sim: ## Tests of protocol time in fake time, many seeds
+	$(GO) test -tags synctests -count=5 ./pkg/stream/...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder of outside bytes for half a minute each
+	@for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' pkg services | xargs -n1 dirname | sort -u); do
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | cut -c6-); do
+	    echo "$$dir $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime 30s ./$$dir
+	  done
+	done
+
+.PHONY: bench
+bench: engines ## Measure what BENCHMARKS.md states
+	$(GO) test -run '^$$' -bench . -benchmem work
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf
+	@for m in $(MODULES); do (cd $$m && golangci-lint run ./...) || exit 1; done
+	cd proto && buf lint
+
+.PHONY: fmt
+fmt: ## Format Go
+	gofmt -w $(MODULES)
+
+.PHONY: generate
+generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/protoc-gen-go-vtproto ## Regenerate code from protobuf
+	cd proto && buf generate --clean
+
+.PHONY: checkgenerate
+checkgenerate: generate ## Fail if the generated code is not fresh
+	@git diff --exit-code -- proto/gen || { echo "generated code is stale: run make generate and commit" >&2; exit 1; }
+
+.PHONY: breaking
+breaking: $(TOOLS)/buf ## Check the protobuf contracts against the last commit on main
+	cd proto && buf breaking --against '$(ROOT)/.git#ref=HEAD,subdir=proto'
+
+.PHONY: tidy
+tidy: ## Tidy every module
+	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) mod tidy); done
+
+.PHONY: build-isolated
+build-isolated: ## Build every module without the workspace, as an image does
+	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) build ./...); done
+
+.PHONY: clean
+clean: ## Remove what was built; engines and data stay
+	rm -rf bin
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) GOWORK=off GOFLAGS=-mod=mod $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(TOOLS)/protoc-gen-go:
+	GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
+
+$(TOOLS)/protoc-gen-go-grpc:
+	GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GRPC_VERSION)
+
+$(TOOLS)/protoc-gen-go-vtproto:
+	GOBIN=$(TOOLS) $(GO) install github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto@$(VTPROTO_VERSION)
+
+$(TOOLS)/buf:
+	GOBIN=$(TOOLS) $(GO) install github.com/bufbuild/buf/cmd/buf@v$(BUF_VERSION)
