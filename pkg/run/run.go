@@ -74,10 +74,17 @@ func (g *Group) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Ready is nil if every component is ready, else the reasons of all that are not.
+// Ready is nil if every component is started and ready, else the reasons of all that are not. It may be
+// called at any time, from any goroutine.
 func (g *Group) Ready(ctx context.Context) error {
+	g.mu.Lock()
+	started := g.started
+	g.mu.Unlock()
 	var errs []error
-	for _, c := range g.components {
+	if started < len(g.components) {
+		errs = append(errs, fmt.Errorf("%s: not started", g.components[started].Name))
+	}
+	for _, c := range g.components[:started] {
 		if err := c.Component.Ready(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.Name, err))
 		}
