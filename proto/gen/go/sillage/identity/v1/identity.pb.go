@@ -96,7 +96,9 @@ type LinkRequest struct {
 	// The source of that event.
 	Source string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
 	// Its timestamp, milliseconds since the Unix epoch.
-	AtMs          int64 `protobuf:"varint,7,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	AtMs int64 `protobuf:"varint,7,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	// When the anchor was first seen, milliseconds since the Unix epoch: the age of its derived profile.
+	AnchorSinceMs int64 `protobuf:"varint,8,opt,name=anchor_since_ms,json=anchorSinceMs,proto3" json:"anchor_since_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -180,6 +182,13 @@ func (x *LinkRequest) GetAtMs() int64 {
 	return 0
 }
 
+func (x *LinkRequest) GetAnchorSinceMs() int64 {
+	if x != nil {
+		return x.AnchorSinceMs
+	}
+	return 0
+}
+
 // The graph tells a resolver which profile an anchor belongs to. Keyed `tenant/namespace:value` as events are.
 type Assignment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -194,9 +203,12 @@ type Assignment struct {
 	// Identifiers that the policy refused to link with the anchor.
 	Refused []*v1.Identifier `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty"`
 	// The request that this answers; empty if another anchor's request caused it.
-	MessageId     string `protobuf:"bytes,6,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MessageId string `protobuf:"bytes,6,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The profile of the event that asked where the anchor itself could not be linked with it (a limit
+	// of the anchor's namespace); empty if the event belongs to `profile_id`.
+	EventProfileId string `protobuf:"bytes,7,opt,name=event_profile_id,json=eventProfileId,proto3" json:"event_profile_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
@@ -271,6 +283,13 @@ func (x *Assignment) GetMessageId() string {
 	return ""
 }
 
+func (x *Assignment) GetEventProfileId() string {
+	if x != nil {
+		return x.EventProfileId
+	}
+	return ""
+}
+
 // An entry of the identity ledger: why are these one person? Keyed `tenant/profile_id`.
 type IdentityLink struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -291,7 +310,9 @@ type IdentityLink struct {
 	// Why, in a word: `event`, `merge`, `limit:<namespace>`, `shared_device`, ...
 	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Milliseconds since the Unix epoch.
-	AtMs          int64 `protobuf:"varint,9,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	AtMs int64 `protobuf:"varint,9,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	// The profile that had the identifier until then (`merge`, `shared_device`); empty if none had it.
+	FromProfileId string `protobuf:"bytes,10,opt,name=from_profile_id,json=fromProfileId,proto3" json:"from_profile_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,11 +410,18 @@ func (x *IdentityLink) GetAtMs() int64 {
 	return 0
 }
 
+func (x *IdentityLink) GetFromProfileId() string {
+	if x != nil {
+		return x.FromProfileId
+	}
+	return ""
+}
+
 var File_sillage_identity_v1_identity_proto protoreflect.FileDescriptor
 
 const file_sillage_identity_v1_identity_proto_rawDesc = "" +
 	"\n" +
-	"\"sillage/identity/v1/identity.proto\x12\x13sillage.identity.v1\x1a\x1csillage/event/v1/event.proto\"\x93\x02\n" +
+	"\"sillage/identity/v1/identity.proto\x12\x13sillage.identity.v1\x1a\x1csillage/event/v1/event.proto\"\xbb\x02\n" +
 	"\vLinkRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x124\n" +
 	"\x06anchor\x18\x02 \x01(\v2\x1c.sillage.event.v1.IdentifierR\x06anchor\x12*\n" +
@@ -402,7 +430,8 @@ const file_sillage_identity_v1_identity_proto_rawDesc = "" +
 	"\n" +
 	"message_id\x18\x05 \x01(\tR\tmessageId\x12\x16\n" +
 	"\x06source\x18\x06 \x01(\tR\x06source\x12\x13\n" +
-	"\x05at_ms\x18\a \x01(\x03R\x04atMs\"\x86\x02\n" +
+	"\x05at_ms\x18\a \x01(\x03R\x04atMs\x12&\n" +
+	"\x0fanchor_since_ms\x18\b \x01(\x03R\ranchorSinceMs\"\xb0\x02\n" +
 	"\n" +
 	"Assignment\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x124\n" +
@@ -412,7 +441,8 @@ const file_sillage_identity_v1_identity_proto_rawDesc = "" +
 	"\x06linked\x18\x04 \x03(\v2\x1c.sillage.event.v1.IdentifierR\x06linked\x126\n" +
 	"\arefused\x18\x05 \x03(\v2\x1c.sillage.event.v1.IdentifierR\arefused\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x06 \x01(\tR\tmessageId\"\xc8\x02\n" +
+	"message_id\x18\x06 \x01(\tR\tmessageId\x12(\n" +
+	"\x10event_profile_id\x18\a \x01(\tR\x0eeventProfileId\"\xf0\x02\n" +
 	"\fIdentityLink\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
 	"\n" +
@@ -426,7 +456,9 @@ const file_sillage_identity_v1_identity_proto_rawDesc = "" +
 	"message_id\x18\x06 \x01(\tR\tmessageId\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x16\n" +
 	"\x06reason\x18\b \x01(\tR\x06reason\x12\x13\n" +
-	"\x05at_ms\x18\t \x01(\x03R\x04atMs*r\n" +
+	"\x05at_ms\x18\t \x01(\x03R\x04atMs\x12&\n" +
+	"\x0ffrom_profile_id\x18\n" +
+	" \x01(\tR\rfromProfileId*r\n" +
 	"\n" +
 	"LinkAction\x12\x1b\n" +
 	"\x17LINK_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +

@@ -30,6 +30,7 @@ func (m *LinkRequest) CloneVT() *LinkRequest {
 	r.MessageId = m.MessageId
 	r.Source = m.Source
 	r.AtMs = m.AtMs
+	r.AnchorSinceMs = m.AnchorSinceMs
 	if rhs := m.Anchor; rhs != nil {
 		if vtpb, ok := interface{}(rhs).(interface{ CloneVT() *v1.Identifier }); ok {
 			r.Anchor = vtpb.CloneVT()
@@ -67,6 +68,7 @@ func (m *Assignment) CloneVT() *Assignment {
 	r.Tenant = m.Tenant
 	r.ProfileId = m.ProfileId
 	r.MessageId = m.MessageId
+	r.EventProfileId = m.EventProfileId
 	if rhs := m.Anchor; rhs != nil {
 		if vtpb, ok := interface{}(rhs).(interface{ CloneVT() *v1.Identifier }); ok {
 			r.Anchor = vtpb.CloneVT()
@@ -120,6 +122,7 @@ func (m *IdentityLink) CloneVT() *IdentityLink {
 	r.Source = m.Source
 	r.Reason = m.Reason
 	r.AtMs = m.AtMs
+	r.FromProfileId = m.FromProfileId
 	if rhs := m.Identifier; rhs != nil {
 		if vtpb, ok := interface{}(rhs).(interface{ CloneVT() *v1.Identifier }); ok {
 			r.Identifier = vtpb.CloneVT()
@@ -185,6 +188,9 @@ func (this *LinkRequest) EqualVT(that *LinkRequest) bool {
 		return false
 	}
 	if this.AtMs != that.AtMs {
+		return false
+	}
+	if this.AnchorSinceMs != that.AnchorSinceMs {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -261,6 +267,9 @@ func (this *Assignment) EqualVT(that *Assignment) bool {
 	if this.MessageId != that.MessageId {
 		return false
 	}
+	if this.EventProfileId != that.EventProfileId {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -308,6 +317,9 @@ func (this *IdentityLink) EqualVT(that *IdentityLink) bool {
 	if this.AtMs != that.AtMs {
 		return false
 	}
+	if this.FromProfileId != that.FromProfileId {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -347,6 +359,11 @@ func (m *LinkRequest) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.AnchorSinceMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AnchorSinceMs))
+		i--
+		dAtA[i] = 0x40
 	}
 	if m.AtMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AtMs))
@@ -459,6 +476,13 @@ func (m *Assignment) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.EventProfileId) > 0 {
+		i -= len(m.EventProfileId)
+		copy(dAtA[i:], m.EventProfileId)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.EventProfileId)))
+		i--
+		dAtA[i] = 0x3a
 	}
 	if len(m.MessageId) > 0 {
 		i -= len(m.MessageId)
@@ -584,6 +608,13 @@ func (m *IdentityLink) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if len(m.FromProfileId) > 0 {
+		i -= len(m.FromProfileId)
+		copy(dAtA[i:], m.FromProfileId)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.FromProfileId)))
+		i--
+		dAtA[i] = 0x52
+	}
 	if m.AtMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AtMs))
 		i--
@@ -708,6 +739,9 @@ func (m *LinkRequest) SizeVT() (n int) {
 	if m.AtMs != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.AtMs))
 	}
+	if m.AnchorSinceMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AnchorSinceMs))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -764,6 +798,10 @@ func (m *Assignment) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
+	l = len(m.EventProfileId)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -813,6 +851,10 @@ func (m *IdentityLink) SizeVT() (n int) {
 	}
 	if m.AtMs != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.AtMs))
+	}
+	l = len(m.FromProfileId)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -1076,6 +1118,25 @@ func (m *LinkRequest) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.AtMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AnchorSinceMs", wireType)
+			}
+			m.AnchorSinceMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AnchorSinceMs |= int64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -1354,6 +1415,38 @@ func (m *Assignment) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			m.MessageId = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 7:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field EventProfileId", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.EventProfileId = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
@@ -1680,6 +1773,38 @@ func (m *IdentityLink) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 10:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FromProfileId", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.FromProfileId = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
