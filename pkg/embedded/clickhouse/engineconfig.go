@@ -87,19 +87,16 @@ const usersFile = `<clickhouse>
             <networks><ip>::/0</ip></networks>
             <profile>default</profile>
             <quota>default</quota>
-            <grants>%s</grants>
+            <grants><query>GRANT %s ON *.*</query></grants>
         </default>
     </users>
 </clickhouse>
 `
 
-const ownTablesOnly = `
-                <query>GRANT SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM, dictGet, INTROSPECTION, TABLE ENGINE ON *.*</query>
-            `
-
-const everySource = `
-                <query>GRANT SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM, dictGet, INTROSPECTION, TABLE ENGINE, SOURCES, BACKUP ON *.*</query>
-            `
+// The rights leave out SYSTEM SHUTDOWN and SYSTEM KILL, which would end the whole process, and the
+// rights on users and roles, which the library keeps no store for.
+const ownTables = "SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, dictGet, INTROSPECTION," +
+	" SYSTEM MERGES, SYSTEM TTL MERGES, SYSTEM MOVES, SYSTEM VIEWS, SYSTEM RELOAD, SYSTEM DROP CACHE, SYSTEM FLUSH"
 
 // writeEngineConfig writes the engine's configuration into the data directory and returns the
 // arguments with which every connection is opened.
@@ -109,15 +106,15 @@ func writeEngineConfig(cfg Config) ([]string, error) {
 		return nil, fmt.Errorf("making the engine's configuration folder: %w", err)
 	}
 	users, server := filepath.Join(dir, "users.xml"), filepath.Join(dir, "config.xml")
-	grants := ownTablesOnly
+	rights := ownTables
 	if cfg.ExternalSources {
-		grants = everySource
+		rights += ", SOURCES, TABLE ENGINE, BACKUP"
 	}
 	content, err := xml.MarshalIndent(newServerSettings(cfg, users), "", "    ")
 	if err != nil {
 		return nil, fmt.Errorf("encoding the engine's configuration: %w", err)
 	}
-	for path, text := range map[string][]byte{server: content, users: fmt.Appendf(nil, usersFile, grants)} {
+	for path, text := range map[string][]byte{server: content, users: fmt.Appendf(nil, usersFile, rights)} {
 		if err := os.WriteFile(path, text, 0o640); err != nil {
 			return nil, fmt.Errorf("writing the engine's configuration: %w", err)
 		}

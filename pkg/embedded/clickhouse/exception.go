@@ -26,6 +26,7 @@ const (
 	codeSessionLocked       = 373
 	codeQueryCancelled      = 394
 	codeBadRequestParameter = 36
+	codeAccessDenied        = 497
 	codeStandardException   = 1001
 )
 

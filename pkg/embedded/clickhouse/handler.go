@@ -93,6 +93,10 @@ func (h *handler) run(r *http.Request, req *request, res *response) error {
 	if err != nil {
 		return err
 	}
+	if st.Foreign && !h.cfg.ExternalSources {
+		return exceptionf(codeAccessDenied, "ACCESS_DENIED",
+			"Not enough privileges: files and foreign dictionary sources are off in the embedded engine (setting external_sources)")
+	}
 	c, err := h.pool.acquire(r.Context(), req)
 	if err != nil {
 		return err
@@ -157,11 +161,10 @@ const firstRead = 64 << 10
 func (h *handler) readStatement(req *request, body io.Reader) (statement.Statement, io.Reader, error) {
 	text := req.query
 	if text != "" {
-		st, err := statement.Parse(text, false)
-		if err == nil && st.Kind == statement.Insert {
+		text += "\n"
+		if st, err := statement.Parse(text, false); err == nil && st.Kind == statement.Insert {
 			return st, io.MultiReader(strings.NewReader(text[st.Data:]), body), nil
 		}
-		text += "\n"
 	}
 	for _, size := range []int64{firstRead, h.cfg.MaxStatementBytes} {
 		more, err := io.ReadAll(io.LimitReader(body, size-int64(len(text))+1))
@@ -173,6 +176,9 @@ func (h *handler) readStatement(req *request, body io.Reader) (statement.Stateme
 		st, err := statement.Parse(text, complete)
 		if err == nil && st.Kind == statement.Insert {
 			return st, io.MultiReader(strings.NewReader(text[st.Data:]), body), nil
+		}
+		if complete && st.Incomplete {
+			return st, nil, exceptionf(codeSyntaxError, "SYNTAX_ERROR", "Syntax error: the INSERT has neither VALUES nor FORMAT nor SELECT")
 		}
 		if complete {
 			return st, nil, err

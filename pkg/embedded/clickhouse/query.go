@@ -10,7 +10,7 @@ import (
 )
 
 // query runs a statement that takes no data and sends its result.
-func (h *handler) query(ctx context.Context, c *conn, req *request, st statement.Statement, res *response) error {
+func (h *handler) query(ctx context.Context, c *conn, req *request, st statement.Statement, res *response) (err error) {
 	name := st.Format
 	if name == "" {
 		name = req.defaultFormat
@@ -21,6 +21,7 @@ func (h *handler) query(ctx context.Context, c *conn, req *request, st statement
 	tag := h.pool.tag()
 	finished := h.pool.killWhenDone(ctx, tag)
 	defer finished()
+	defer func() { err = withoutTag(err, "\n"+tag) }()
 	q := &running{conn: c, req: req, st: st, format: name, sql: st.SQL + "\n" + tag, res: res}
 	if st.Kind == statement.Select && formatOf(name).streamable() && !req.waitEnd {
 		done, err := q.stream(ctx)
@@ -29,6 +30,15 @@ func (h *handler) query(ctx context.Context, c *conn, req *request, st statement
 		}
 	}
 	return q.whole()
+}
+
+// withoutTag keeps the tag out of the engine's quotations of the statement.
+func withoutTag(err error, tag string) error {
+	var engine *chdb.Error
+	if errors.As(err, &engine) {
+		return &chdb.Error{Message: strings.ReplaceAll(engine.Message, tag, "")}
+	}
+	return err
 }
 
 // running is a statement under way.

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -179,9 +180,40 @@ func (r *request) body(in *http.Request, limit int64) (io.ReadCloser, error) {
 		return nil, exceptionf(codeNotImplemented, "NOT_IMPLEMENTED", "Unknown Content-Encoding %q; use gzip, deflate, br or zstd", encoding)
 	}
 	if r.decompress {
-		decoded = compress.NewReader(decoded)
+		source := &countingReader{from: decoded}
+		decoded = &frameReader{frames: compress.NewReader(source), source: source}
 	}
 	return &boundedBody{Reader: decoded, left: limit, limit: limit, close: closing}, nil
+}
+
+// frameReader reads ClickHouse's own compressed frames, and tells their end from their breaking off.
+type frameReader struct {
+	frames *compress.Reader
+	source *countingReader
+}
+
+func (r *frameReader) Read(p []byte) (int, error) {
+	r.source.n = 0
+	n, err := r.frames.Read(p)
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, io.EOF) && r.source.n == 0:
+		return n, io.EOF
+	}
+	return n, exceptionf(codeIncorrectData, "INCORRECT_DATA", "Cannot decompress the body: %s", err)
+}
+
+// countingReader counts the bytes read since n was last set to zero.
+type countingReader struct {
+	from io.Reader
+	n    int
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	r.n += n
+	return n, err
 }
 
 // boundedBody refuses to go on beyond its limit, and states what the client did wrong.

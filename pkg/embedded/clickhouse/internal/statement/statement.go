@@ -43,6 +43,9 @@ type Statement struct {
 	// KeepsSession says that the statement changes the session beyond itself (SET, USE, temporary
 	// tables, transactions).
 	KeepsSession bool
+	// Foreign says that the statement names the function file(), or a dictionary source other than
+	// a table. The engine has no right that would forbid the two.
+	Foreign bool
 	// Incomplete says that the text ends before the header of an Insert does.
 	Incomplete bool
 }
@@ -151,7 +154,7 @@ func parseOther(lex lexer, first token, s Statement) (Statement, error) {
 	}
 	s.SQL, s.Format = text[first.begin:walk.end], walk.formatName
 	s.Data = len(text)
-	s.KeepsSession = walk.temporary
+	s.KeepsSession, s.Foreign = walk.temporary, walk.foreign
 	switch s.Keyword {
 	case "SELECT", "WITH", "(", "FROM":
 		s.Kind = Select
@@ -174,6 +177,8 @@ type walker struct {
 	formatAt   int
 	formatName string
 	temporary  bool
+	source     bool // within SOURCE(
+	foreign    bool
 }
 
 func (w *walker) step(t token) error {
@@ -196,9 +201,29 @@ func (w *walker) step(t token) error {
 		w.depth == 0 && w.previous.word(w.text, "FROM") && t.word(w.text, "INFILE") {
 		return ErrServerFile
 	}
+	w.reach(t)
 	w.temporary = w.temporary || t.word(w.text, "TEMPORARY")
 	w.previous = t
 	return nil
+}
+
+// reach notes what would reach beyond the engine's own tables: file( as a word or quoted, and
+// SOURCE(X with another X than CLICKHOUSE, NULL or a subquery's table.
+func (w *walker) reach(t token) {
+	if w.source && t.kind == tokenWord && !t.word(w.text, "CLICKHOUSE") && !t.word(w.text, "NULL") {
+		w.foreign = true
+	}
+	w.source = false
+	if !t.is("(") {
+		return
+	}
+	name := strings.Trim(w.text[w.previous.begin:w.previous.end], "`\"")
+	switch {
+	case strings.EqualFold(name, "file") && w.previous.kind != tokenSign:
+		w.foreign = true
+	case w.previous.word(w.text, "SOURCE"):
+		w.source = true
+	}
 }
 
 // clause keeps "FORMAT name" as the result's format as long as nothing but SETTINGS follows it, so
