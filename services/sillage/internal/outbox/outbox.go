@@ -177,8 +177,8 @@ func writeOnce(name string, raw []byte) (bool, error) {
 // session is one SMTP conversation.
 type session struct{ outbox *Server }
 
-func (*session) Reset()                              {}
-func (*session) Logout() error                       { return nil }
+func (*session) Reset()                               {}
+func (*session) Logout() error                        { return nil }
 func (*session) Mail(string, *smtp.MailOptions) error { return nil }
 func (*session) Rcpt(string, *smtp.RcptOptions) error { return nil }
 
