@@ -2,13 +2,15 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
 )
 
 // Bounds of one expression.
@@ -32,7 +34,8 @@ func eventVariables() []cel.EnvOption {
 		cel.Variable(varProperties, cel.DynType),
 		cel.Variable(varContext, cel.DynType),
 		cel.Variable(varName, cel.StringType),
-		cel.Variable(varValue, cel.DoubleType),
+		// A double; declared open so that it may be compared with whole numbers.
+		cel.Variable(varValue, cel.DynType),
 		cel.Variable(varTimestamp, cel.TimestampType),
 	}
 }
@@ -42,7 +45,7 @@ func profileVariables() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.Variable(varTraits, cel.DynType),
 		cel.Variable(varConsents, cel.MapType(cel.StringType, cel.BoolType)),
-		cel.Variable(varScores, cel.MapType(cel.StringType, cel.DoubleType)),
+		cel.Variable(varScores, cel.MapType(cel.StringType, cel.DynType)),
 		cel.Variable(varTrigger, cel.DynType),
 	}
 }
@@ -56,9 +59,8 @@ func newEnv(variables []cel.EnvOption) (*cel.Env, error) {
 		cel.CrossTypeNumericComparisons(true),
 		cel.DefaultUTCTimeZone(true),
 	}
-	options = append(options, variables...)
 	options = append(options, mixedNumbers()...)
-	return cel.NewCustomEnv(append([]cel.EnvOption{standardLibrary()}, options...)...)
+	return cel.NewCustomEnv(append(options, variables...)...)
 }
 
 // compile checks an expression, estimates its cost and plans it.
@@ -70,14 +72,14 @@ func compile(variables []cel.EnvOption, expression string) (cel.Program, *cel.As
 	if err != nil {
 		return nil, nil, fmt.Errorf("building the CEL environment: %w", err)
 	}
-	ast, issues := env.Compile(expression)
+	checked, issues := env.Compile(expression)
 	if issues.Err() != nil {
 		return nil, nil, compileError(issues)
 	}
-	if out := ast.OutputType(); !out.IsExactType(types.BoolType) && !out.IsExactType(types.DynType) {
+	if out := checked.OutputType(); !out.IsExactType(types.BoolType) && !out.IsExactType(types.DynType) {
 		return nil, nil, fmt.Errorf("the expression gives a %s and must give true or false", out)
 	}
-	estimate, err := env.EstimateCost(ast, sizes{})
+	estimate, err := env.EstimateCost(checked, sizes{})
 	if err != nil {
 		return nil, nil, fmt.Errorf("estimating the cost of the expression: %w", err)
 	}
@@ -85,14 +87,14 @@ func compile(variables []cel.EnvOption, expression string) (cel.Program, *cel.As
 		return nil, nil, fmt.Errorf("the expression may cost %d and %d is allowed: take out nested loops (exists, all, filter, map) and patterns (matches) within loops", estimate.Max, MaxCost)
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if needsLimit(ast) {
+	if needsLimit(checked.NativeRep()) {
 		options = append(options, cel.CostLimit(MaxCost))
 	}
-	program, err := env.Program(ast, options...)
+	program, err := env.Program(checked, options...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("planning the expression: %w", err)
 	}
-	return program, ast, nil
+	return program, checked, nil
 }
 
 // compileError says each problem with its place, without the drawing that CEL adds.
@@ -128,22 +130,30 @@ func (sizes) EstimateSize(element cost.AstNode) *cost.SizeEstimate {
 	}
 }
 
-// standardLibrary is CEL's own without the arithmetic that mixedNumbers replaces.
-func standardLibrary() cel.EnvOption {
-	return cel.StdLib()
+// needsLimit says whether running may cost much more than estimated: where there are loops, and calls of
+// functions over data of any length. Mere comparisons of fields cost what their number says, and are
+// spared the meter.
+func needsLimit(program *ast.AST) bool {
+	loops := ast.MatchDescendants(ast.NavigateAST(program), ast.KindMatcher(ast.ComprehensionKind))
+	if len(loops) > 0 {
+		return true
+	}
+	calls := ast.MatchDescendants(ast.NavigateAST(program), ast.KindMatcher(ast.CallKind))
+	return slices.ContainsFunc(calls, func(call ast.NavigableExpr) bool {
+		return !cheapCall(call.AsCall().FunctionName())
+	})
 }
 
-// mixedNumbers lets whole and broken numbers meet: JSON does not tell 3 from 3.0, and who writes
-// `value == 100` should not have to either.
-func mixedNumbers() []cel.EnvOption {
-	return nil
-}
-
-var _ = operators.Add
-var _ ref.Val
-
-// needsLimit says whether the estimate may be exceeded at run time by much: by loops, patterns and calls
-// over data of unknown length. Everything else costs what its length says.
-func needsLimit(ast *cel.Ast) bool {
-	return true
+// cheapCall says whether a function takes the same time whatever its arguments, but for comparing two texts.
+func cheapCall(function string) bool {
+	switch function {
+	case operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.Conditional,
+		operators.Equals, operators.NotEquals, operators.Less, operators.LessEquals,
+		operators.Greater, operators.GreaterEquals, operators.Index, operators.Negate,
+		operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo,
+		overloads.Size, overloads.StartsWith, overloads.EndsWith:
+		return true
+	default:
+		return false
+	}
 }
