@@ -1,0 +1,197 @@
+package stream
+
+import (
+	"bytes"
+	"container/heap"
+	"strings"
+	"time"
+)
+
+// timerCursor remembers where in the due index the next timer can be, so that neither the sweep nor the
+// wait for the next one walks over what has fired already (deleted keys that a store still carries).
+type timerCursor struct {
+	floor []byte // no committed timer lies before it
+	first []byte // the first timer of the store, if known is set
+	known bool
+	sweep []byte // in the batch in hand: everything in the store before it has been looked at
+}
+
+func (c *timerCursor) start() []byte {
+	if c.sweep != nil {
+		return c.sweep
+	}
+	if c.floor != nil {
+		return c.floor
+	}
+	return []byte{kindDue}
+}
+
+// committed moves the floor up to where the sweep came, and down again to the first timer just set.
+func (c *timerCursor) committed(lowest []byte) {
+	c.known = false
+	if c.sweep != nil {
+		c.floor, c.sweep = c.sweep, nil
+	}
+	if lowest != nil && (c.floor == nil || bytes.Compare(lowest, c.floor) < 0) {
+		c.floor = append([]byte(nil), lowest...)
+	}
+}
+
+func (c *timerCursor) aborted() { c.sweep, c.known = nil, false }
+
+func (t *task) setTimer(k *keyOverlay, id string, due int64, trace string, payload []byte) {
+	value := t.over.mem.alloc(9 + len(trace) + len(payload))
+	value = appendTimerValue(value[:0], due, trace, payload)
+	t.over.set(k, tableTimer, id, value)
+	t.over.pushDue(due, k.key, id)
+}
+
+func (t *task) cancelTimer(k *keyOverlay, id string) {
+	if t.over.get(k, tableTimer, id) != nil {
+		t.over.set(k, tableTimer, id, nil)
+	}
+}
+
+// dueTimer is a timer that a sweep found.
+type dueTimer struct {
+	index []byte // its key in the due index
+	value []byte // as in the due index; nil if it was set in this batch
+}
+
+// fireTimers fires up to limit timers that are due, in order of their due time, and says how many. Timers
+// that a timer sets and that are due take part.
+func (t *task) fireTimers(limit int) int {
+	fired := 0
+	for fired < limit && t.over.err == nil {
+		stored := t.storedDue(limit - fired)
+		before := fired
+		for _, d := range stored {
+			// What has been set in this batch and is due earlier goes first.
+			fired += t.firePending(limit-fired, d.index)
+			if fired >= limit || t.over.err != nil {
+				return fired
+			}
+			if t.fire(d) {
+				fired++
+			}
+			t.timers.sweep = append(append(t.timers.sweep[:0:0], d.index...), 0)
+		}
+		fired += t.firePending(limit-fired, nil)
+		if fired == before && len(stored) == 0 {
+			return fired
+		}
+	}
+	return fired
+}
+
+// storedDue returns up to limit timers of the store that are due now, from the sweep's position on.
+func (t *task) storedDue(limit int) []dueTimer {
+	var found []dueTimer
+	upper := appendDueKey(nil, t.now.UnixMilli()+1, nil, "")[:9]
+	lower := t.timers.start()
+	if bytes.Compare(lower, upper) >= 0 {
+		return nil
+	}
+	err := t.store.scan(lower, upper, func(key, value []byte) bool {
+		found = append(found, dueTimer{index: t.over.mem.copy(key), value: t.over.mem.copy(value)})
+		return len(found) < limit
+	})
+	if err != nil {
+		t.over.err = err
+	}
+	return found
+}
+
+// firePending fires timers set in this batch that are due, up to the given place in the index (nil: all).
+func (t *task) firePending(limit int, until []byte) int {
+	fired := 0
+	upper := appendDueKey(nil, t.now.UnixMilli()+1, nil, "")[:9]
+	for fired < limit && len(t.over.due) > 0 && t.over.err == nil {
+		first := t.over.due[0]
+		if bytes.Compare(first, upper) >= 0 || (until != nil && bytes.Compare(first, until) >= 0) {
+			return fired
+		}
+		heap.Pop(&t.over.due)
+		if t.fire(dueTimer{index: first}) {
+			fired++
+		}
+	}
+	return fired
+}
+
+// fire fires one timer unless it has been cancelled or moved since it was put into the index.
+func (t *task) fire(d dueTimer) bool {
+	due, key, id, err := splitDueKey(d.index)
+	if err != nil {
+		return false // not written by this runtime; nothing else writes here
+	}
+	k, name := t.over.bind(key), string(id)
+	var value []byte
+	if d.value != nil {
+		value = t.over.note(k, tableTimer, name, d.value).value
+	} else {
+		value = t.over.get(k, tableTimer, name)
+	}
+	timer, err := parseTimerValue(value)
+	if value == nil || err != nil || timer.due != due {
+		return false
+	}
+	t.over.set(k, tableTimer, name, nil)
+	if strings.HasPrefix(name, internalPrefix) {
+		t.internalTimer(k, name)
+		return true
+	}
+	t.count.timers++
+	t.count.lateness = max(t.count.lateness, t.now.Sub(fromMillis(due)))
+	t.runTimer(k, name, timer)
+	return true
+}
+
+func (t *task) runTimer(k *keyOverlay, id string, timer timerValue) {
+	arg := Timer{ID: id, Due: fromMillis(timer.due), Payload: timer.payload}
+	span := t.tracing.startFrom(t.top.Name, string(timer.trace))
+	err := t.guard(k, span.parent(), func(ctx *Context) error { return t.proc.Timer(ctx, arg) })
+	span.end(err)
+	if err != nil && t.over.err == nil {
+		t.deadLetter(DeadLetter{
+			Reason: err.Error(), TimerID: id, TimerDue: arg.Due,
+			Record: Record{Partition: t.partition, Offset: -1, Key: k.key, Value: timer.payload, Timestamp: t.now},
+		})
+	}
+}
+
+// nextDue is when the next timer of the store or of the batch in hand is due.
+func (t *task) nextDue() (time.Time, bool) {
+	first, err := t.firstStored()
+	if err != nil {
+		t.over.err = err
+		return time.Time{}, false
+	}
+	if len(t.over.due) > 0 && (first == nil || bytes.Compare(t.over.due[0], first) < 0) {
+		first = t.over.due[0]
+	}
+	if first == nil {
+		return time.Time{}, false
+	}
+	due, _, _, err := splitDueKey(first)
+	return fromMillis(due), err == nil
+}
+
+// firstStored is the place of the first timer of the store in the due index, nil if there is none. It is
+// looked up once for each committed batch; in a batch, a sweep moves it on.
+func (t *task) firstStored() ([]byte, error) {
+	c := &t.timers
+	if c.known && (c.first == nil || c.sweep == nil || bytes.Compare(c.first, c.sweep) >= 0) {
+		return c.first, nil
+	}
+	var first []byte
+	err := t.store.scan(c.start(), []byte{kindDue + 1}, func(key, _ []byte) bool {
+		first = append([]byte(nil), key...)
+		return false
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.first, c.known = first, true
+	return first, nil
+}
