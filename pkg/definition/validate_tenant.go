@@ -1,0 +1,157 @@
+package definition
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+
+	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
+)
+
+func (c *checker) tenant(t *definitionv1.Tenant) {
+	c.text("spec.display_name", t.GetDisplayName(), maxEventName)
+	c.timezone("spec.timezone", t.GetTimezone())
+	c.identity(t.GetIdentity())
+	c.pressure(t.GetPressure())
+}
+
+func (c *checker) identity(policy *definitionv1.IdentityPolicy) {
+	const path = "spec.identity"
+	c.count(path+".namespaces", len(policy.GetNamespaces()), MaxNamespaces)
+	seen := map[string]bool{}
+	for i, namespace := range policy.GetNamespaces() {
+		at := fmt.Sprintf("%s.namespaces[%d]", path, i)
+		c.namespace(at, namespace)
+		if seen[namespace.GetName()] {
+			c.fail(at+".name", "%q is there twice", namespace.GetName())
+		}
+		seen[namespace.GetName()] = true
+	}
+	c.count(path+".refused_values", len(policy.GetRefusedValues()), MaxRefusedValues)
+	for i, value := range policy.GetRefusedValues() {
+		at := fmt.Sprintf("%s.refused_values[%d]", path, i)
+		c.text(at, value, maxEventName)
+		if value == "" {
+			c.fail(at, "is empty (empty identifiers are never taken anyway)")
+		}
+	}
+}
+
+// reservedNamespace anchors the events that Sillage writes itself.
+const reservedNamespace = "profile_id"
+
+var namespaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func (c *checker) namespace(path string, namespace *definitionv1.Namespace) {
+	name := namespace.GetName()
+	if !namespaceName.MatchString(name) {
+		c.fail(path+".name", "%q is not a namespace (write letters, digits, ., - and _, at most %d)", name, maxNameLength)
+	}
+	if name == reservedNamespace {
+		c.fail(path+".name", "%q is Sillage's own and cannot be defined", name)
+	}
+	if limit := namespace.GetLimit(); limit < 0 || limit > MaxIdentifiersPerNamespace {
+		c.fail(path+".limit", "%d is not between 1 and %d (0 or nothing means %d)", limit, MaxIdentifiersPerNamespace, MaxIdentifiersPerNamespace)
+	}
+}
+
+func (c *checker) pressure(policy *definitionv1.PressurePolicy) {
+	const path = "spec.pressure"
+	c.count(path+".caps", len(policy.GetCaps()), MaxCaps)
+	seen := map[string]bool{}
+	for i, limit := range policy.GetCaps() {
+		at := fmt.Sprintf("%s.caps[%d]", path, i)
+		c.slug(at+".name", limit.GetName())
+		if seen[limit.GetName()] {
+			c.fail(at+".name", "%q is there twice", limit.GetName())
+		}
+		seen[limit.GetName()] = true
+		if limit.GetCategory() != "" {
+			c.slug(at+".category", limit.GetCategory())
+		}
+		if limit.GetMax() < 0 {
+			c.fail(at+".max", "%d is below 0 (0 means never)", limit.GetMax())
+		}
+		c.duration(at+".within", limit.GetWithin(), false)
+	}
+	if quiet := policy.GetQuietHours(); quiet != nil {
+		c.quietHours(path+".quiet_hours", quiet)
+	}
+}
+
+func (c *checker) quietHours(path string, quiet *definitionv1.QuietHours) {
+	c.timeOfDay(path+".from", quiet.GetFrom())
+	c.timeOfDay(path+".to", quiet.GetTo())
+	if quiet.GetFrom() == quiet.GetTo() {
+		c.fail(path+".to", "is the same as from: leave quiet_hours out for none")
+	}
+	if _, known := definitionv1.QuietAction_name[int32(quiet.GetAction())]; !known {
+		c.fail(path+".action", "%d is not an action (write wait or hold)", quiet.GetAction())
+	}
+}
+
+func (c *checker) source(s *definitionv1.Source) {
+	keys, hashes := s.GetWriteKeys(), s.GetWriteKeySha256()
+	if len(keys)+len(hashes) == 0 && !s.GetDisabled() {
+		c.fail("spec.write_keys", "a source needs at least one write key (or disabled: true)")
+	}
+	c.count("spec.write_keys", len(keys)+len(hashes), MaxWriteKeys)
+	for i, key := range keys {
+		at := fmt.Sprintf("spec.write_keys[%d]", i)
+		if !validWriteKey(key) {
+			// The key itself is a secret and stays out of the message.
+			c.fail(at, "has %d characters and must have %d to %d, all printable ASCII without spaces", len(key), MinWriteKeyLength, MaxWriteKeyLength)
+		}
+		c.ownKey(at, HashWriteKey(key))
+	}
+	for i, hash := range hashes {
+		at := fmt.Sprintf("spec.write_key_sha256[%d]", i)
+		if !writeKeyHash.MatchString(hash) {
+			c.fail(at, "is not a SHA-256 in lower-case hex (write the key itself under write_keys)")
+		}
+		c.ownKey(at, hash)
+	}
+	c.bytes("spec.max_event_bytes", s.GetMaxEventBytes(), maxEventBytes)
+	c.bytes("spec.max_batch_bytes", s.GetMaxBatchBytes(), maxBatchBytes)
+	c.bytes("spec.max_import_event_bytes", s.GetMaxImportEventBytes(), maxEventBytes)
+	c.bytes("spec.max_import_batch_bytes", s.GetMaxImportBatchBytes(), maxBatchBytes)
+	c.duration("spec.history_after", s.GetHistoryAfter(), true)
+}
+
+// HashWriteKey is the SHA-256 of a write key in lower-case hex, the form in which keys are kept.
+func HashWriteKey(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
+}
+
+var (
+	writeKey     = regexp.MustCompile(`^[!-~]+$`)
+	writeKeyHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+func validWriteKey(key string) bool {
+	return len(key) >= MinWriteKeyLength && len(key) <= MaxWriteKeyLength && writeKey.MatchString(key)
+}
+
+// ownKey checks that no other source, of whatever tenant, has the same key: it decides where events go.
+func (c *checker) ownKey(path, hash string) {
+	for _, other := range c.refs.All() {
+		if source := other.GetSource(); source == nil || IDOf(other) == c.id {
+			continue
+		}
+		taken := slices.Contains(other.GetSource().GetWriteKeySha256(), hash) ||
+			slices.ContainsFunc(other.GetSource().GetWriteKeys(), func(key string) bool { return HashWriteKey(key) == hash })
+		if taken {
+			c.fail(path, "the key belongs to another source already: make a new one")
+			return
+		}
+	}
+}
+
+func (c *checker) bytes(path string, size, most int32) {
+	if size < 0 || size > most {
+		c.fail(path, "%d is not between 1 and %d (0 or nothing means the default)", size, most)
+	}
+}
