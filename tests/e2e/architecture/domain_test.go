@@ -1,0 +1,48 @@
+package architecture_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// adapters are the internal packages of services that touch the outside world, each with what it
+// touches. Every other internal package is domain: it takes `now` and data and returns decisions.
+var adapters = map[string]string{}
+
+// outside are the imports that only adapters may have.
+var outside = []string{
+	"github.com/twmb/franz-go/", "google.golang.org/grpc", "github.com/ClickHouse/", "github.com/cockroachdb/pebble",
+	"net/http", "net/smtp", "database/sql", "os", "os/exec",
+	module + "pkg/clock", module + "pkg/kafka", module + "pkg/server", module + "pkg/service", module + "pkg/embedded",
+}
+
+func TestDomainPackagesArePure(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range load(t) {
+		name := service(p.dir)
+		if name == "" || name == "sillage" || !strings.HasPrefix(p.dir, "services/"+name+"/internal/") {
+			continue
+		}
+		if adapters[p.dir] != "" {
+			seen[p.dir] = true
+			continue
+		}
+		for path := range p.imports() {
+			for _, banned := range outside {
+				if path == banned || strings.HasPrefix(path, strings.TrimSuffix(banned, "/")+"/") {
+					t.Errorf("%s is domain and imports %s", p.dir, path)
+				}
+			}
+		}
+		for _, call := range calls(p) {
+			if call == "time.Now" || call == "time.Since" || call == "time.Sleep" || call == "time.After" {
+				t.Errorf("%s is domain and calls %s: take now as a parameter", p.dir, call)
+			}
+		}
+	}
+	for dir := range adapters {
+		if !seen[dir] {
+			t.Errorf("%s is listed as an adapter and does not exist", dir)
+		}
+	}
+}
