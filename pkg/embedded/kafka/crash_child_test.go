@@ -72,8 +72,13 @@ func runChild(role string) error {
 			return err
 		}
 	}
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	if role == roleAllInOne {
+		return nil // its clients are at work: as good as killed
+	}
+	return b.Stop(context.Background())
 }
 
 // child is a running child process.
@@ -122,6 +127,13 @@ func (c *child) kill() {
 	_ = c.cmd.Process.Kill() // it may be gone already
 	_ = c.cmd.Wait()
 	_ = c.stdin.Close()
+}
+
+// stop ends a broker cleanly.
+func (c *child) stop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, c.stdin.Close())
+	require.NoError(t, c.cmd.Wait(), "child: %s", c.log)
 }
 
 // acks reads the ids that an all-in-one child wrote until it died.

@@ -15,6 +15,9 @@ import (
 // agree.
 type oracle struct {
 	brokers []string
+	// settle ends a reading when nothing came for so long. Zero demands that
+	// every partition can be read to its end.
+	settle time.Duration
 }
 
 // place is an input record's partition and offset.
@@ -146,7 +149,10 @@ func (o *oracle) read(ctx context.Context, topic string, ends kadm.ListedOffsets
 	}
 	defer cl.Close()
 	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
+		fetches, settled := o.poll(ctx, cl)
+		if settled {
+			return nil
+		}
 		if err := fetches.Err(); err != nil {
 			return fmt.Errorf("reading %s to its end (%v left): %w", topic, left, err)
 		}
@@ -160,4 +166,15 @@ func (o *oracle) read(ctx context.Context, topic string, ends kadm.ListedOffsets
 		})
 	}
 	return nil
+}
+
+// poll fetches; settled says that nothing came in time and that is enough.
+func (o *oracle) poll(ctx context.Context, cl *kgo.Client) (fetches kgo.Fetches, settled bool) {
+	if o.settle == 0 {
+		return cl.PollFetches(ctx), false
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.settle)
+	defer cancel()
+	fetches = cl.PollFetches(ctx)
+	return fetches, ctx.Err() != nil && fetches.NumRecords() == 0
 }

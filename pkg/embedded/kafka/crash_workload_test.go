@@ -78,7 +78,7 @@ func (w *workload) start() error {
 		cancel()
 		return err
 	}
-	producer, err := kgo.NewClient(w.quick(kgo.MaxBufferedRecords(5000), kgo.ProducerLinger(0))...)
+	producer, err := kgo.NewClient(w.quick(kgo.MaxBufferedRecords(256), kgo.ProducerLinger(0))...)
 	if err != nil {
 		cancel()
 		return err
@@ -131,7 +131,7 @@ func (w *workload) transform(ctx context.Context, txid string) {
 
 func (w *workload) runSession(ctx context.Context, session *kgo.GroupTransactSession) {
 	for {
-		fetches := session.PollRecords(ctx, 2000)
+		fetches := session.PollRecords(ctx, 300)
 		if ctx.Err() != nil {
 			return
 		}
