@@ -36,7 +36,7 @@ var formats = map[string]format{
 	"tabseparatedraw": {typeTSV, noHeader}, "tsvraw": {typeTSV, noHeader}, "raw": {typeTSV, noHeader},
 	"tabseparatedwithnames": {typeTSV, lines(1)}, "tsvwithnames": {typeTSV, lines(1)},
 	"tabseparatedwithnamesandtypes": {typeTSV, lines(2)}, "tsvwithnamesandtypes": {typeTSV, lines(2)},
-	"csv": {typeCSV, noHeader}, "csvwithnames": {typeCSVH, lines(1)}, "csvwithnamesandtypes": {typeCSVH, lines(2)},
+	"csv": {typeCSV, noHeader}, "csvwithnames": {typeCSVH, csvLines(1)}, "csvwithnamesandtypes": {typeCSVH, csvLines(2)},
 	"jsoneachrow": {typeLines, noHeader}, "jsonlines": {typeLines, noHeader}, "ndjson": {typeLines, noHeader},
 	"jsoncompacteachrow":                  {typeLines, noHeader},
 	"jsoncompacteachrowwithnames":         {typeLines, lines(1)},
@@ -60,22 +60,29 @@ func formatOf(name string) format {
 	return format{contentType: typePlain}
 }
 
-// lines finds the end of the first n lines; a line break inside double quotes does not end one.
+// lines finds the end of the first n lines, in formats that escape line breaks.
 func lines(n int) func([]byte) int {
-	return func(chunk []byte) int {
-		quoted, seen := false, 0
-		for i, c := range chunk {
-			switch {
-			case c == '"':
-				quoted = !quoted
-			case c == '\n' && !quoted:
-				if seen++; seen == n {
-					return i + 1
-				}
+	return func(chunk []byte) int { return endOfLines(chunk, n, 0) }
+}
+
+// csvLines finds the end of the first n lines; a line break inside double quotes does not end one.
+func csvLines(n int) func([]byte) int {
+	return func(chunk []byte) int { return endOfLines(chunk, n, '"') }
+}
+
+func endOfLines(chunk []byte, n int, quote byte) int {
+	quoted, seen := false, 0
+	for i, c := range chunk {
+		switch {
+		case c == quote && quote != 0:
+			quoted = !quoted
+		case c == '\n' && !quoted:
+			if seen++; seen == n {
+				return i + 1
 			}
 		}
-		return len(chunk)
 	}
+	return len(chunk)
 }
 
 // binaryNames finds the end of a column count with n strings for each column.
@@ -96,8 +103,7 @@ func binaryNames(n int) func([]byte) int {
 	}
 }
 
-// parseDescription reads the names and types of a DESCRIBE in JSONCompactEachRow-free TSV: name,
-// type and more columns, a row a line.
+// parseDescription reads the names and types that a DESCRIBE gives in TabSeparated.
 func parseDescription(tsv []byte) []columnType {
 	var columns []columnType
 	for line := range bytes.Lines(tsv) {

@@ -204,7 +204,12 @@ func permit(c *conn, req *request, st statement.Statement) error {
 }
 
 // insert hands the data to the engine as it arrives. The rows are on disk when it returns.
-func (h *handler) insert(ctx context.Context, c *conn, req *request, st statement.Statement, data io.Reader, res *response) error {
+func (h *handler) insert(ctx context.Context, c *conn, req *request, st statement.Statement, data io.Reader, res *response) (err error) {
+	defer func() {
+		if err != nil {
+			c.settle()
+		}
+	}()
 	stream, err := c.Insert(st.SQL, st.Format, req.params)
 	if err != nil {
 		return err

@@ -114,6 +114,14 @@ func (c *conn) apply(baseline, wanted map[string]string) error {
 	return nil
 }
 
+// settle makes the library let go of a statement that failed or was left before its end: it holds
+// the statement's memory and its entry in system.processes until the connection runs another one.
+func (c *conn) settle() {
+	if _, _, err := c.Query("SET log_queries = 0", "", nil); err != nil {
+		c.tainted = true
+	}
+}
+
 // use changes the current database.
 func (c *conn) use(database string) error {
 	if database == "" {

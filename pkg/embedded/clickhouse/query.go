@@ -21,7 +21,12 @@ func (h *handler) query(ctx context.Context, c *conn, req *request, st statement
 	tag := h.pool.tag()
 	finished := h.pool.killWhenDone(ctx, tag)
 	defer finished()
-	defer func() { err = withoutTag(err, "\n"+tag) }()
+	defer func() {
+		if err != nil {
+			c.settle()
+			err = withoutTag(err, "\n"+tag)
+		}
+	}()
 	q := &running{conn: c, req: req, st: st, format: name, sql: st.SQL + "\n" + tag, res: res}
 	if st.Kind == statement.Select && formatOf(name).streamable() && !req.waitEnd {
 		done, err := q.stream(ctx)
