@@ -54,8 +54,8 @@ func onlyZeros(value string) bool {
 
 // unquote takes one pair of quotes off.
 func unquote(value string) string {
-	if len(value) >= 2 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0] {
-		return value[1 : len(value)-1]
+	if len(value) >= 2 && (value[0] == '"' || value[0] == '\'' || value[0] == '`') && value[len(value)-1] == value[0] {
+		return strings.TrimSpace(value[1 : len(value)-1])
 	}
 	return value
 }
