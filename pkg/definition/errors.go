@@ -1,9 +1,6 @@
 package definition
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // ParseError is one thing that is wrong with a file.
 type ParseError struct {
@@ -48,16 +45,18 @@ func (e *FieldError) Error() string {
 
 // FieldErrors takes an error of Validate or ValidateAll apart; other errors within it are left out.
 func FieldErrors(err error) []*FieldError {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	switch e := err.(type) {
+	case *FieldError:
+		return []*FieldError{e}
+	case interface{ Unwrap() []error }:
 		var all []*FieldError
-		for _, part := range joined.Unwrap() {
+		for _, part := range e.Unwrap() {
 			all = append(all, FieldErrors(part)...)
 		}
 		return all
+	case interface{ Unwrap() error }:
+		return FieldErrors(e.Unwrap())
+	default:
+		return nil
 	}
-	var field *FieldError
-	if errors.As(err, &field) {
-		return []*FieldError{field}
-	}
-	return nil
 }
