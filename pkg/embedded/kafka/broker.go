@@ -162,6 +162,9 @@ func (b *Broker) mend() error {
 	if err != nil || b.cfg.bare {
 		return err
 	}
+	if err := dropCopies(b.cfg.DataDir); err != nil {
+		return err
+	}
 	if !crashed {
 		return b.holdEnds()
 	}
@@ -239,12 +242,14 @@ func (b *Broker) Start(ctx context.Context) error {
 
 // startCluster runs the broker on the directory; the caller holds the lock.
 func (b *Broker) startCluster() error {
-	cluster, err := kfake.NewCluster(b.options()...)
+	clients := b.port.session()
+	cluster, err := kfake.NewCluster(b.options(clients)...)
 	if err != nil {
 		return explain(b.cfg.DataDir, fmt.Errorf("starting the broker: %w", err))
 	}
 	b.cluster = cluster
 	if b.cfg.bare {
+		clients.open()
 		return nil
 	}
 	n, err := loadNotes(b.cfg.DataDir)
@@ -256,17 +261,18 @@ func (b *Broker) startCluster() error {
 	}
 	h := &hooks{dir: b.cfg.DataDir, cluster: cluster, notes: b.notes, now: time.Now, failed: b.noteFailed}
 	h.register()
+	clients.open()
 	return nil
 }
 
-func (b *Broker) options() []kfake.Opt {
+func (b *Broker) options(clients net.Listener) []kfake.Opt {
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.ClusterID("sillage-embedded"),
 		kfake.DataDir(b.cfg.DataDir),
 		kfake.DefaultNumPartitions(b.cfg.Partitions),
 		kfake.WithLogger(clusterLogger{b.cfg.Logger}),
-		kfake.ListenFn(func(_, _ string) (net.Listener, error) { return b.port.session(), nil }),
+		kfake.ListenFn(func(_, _ string) (net.Listener, error) { return clients, nil }),
 		kfake.BrokerConfigs(brokerConfigs(b.cfg)),
 	}
 	if b.cfg.SyncWrites {
@@ -366,7 +372,7 @@ func (b *Broker) Ready(_ context.Context) error {
 		return errors.New("the embedded Kafka is stopped")
 	}
 	if free, err := b.dir.free(); err == nil && free < b.cfg.MinFree {
-		return b.lowSpace(free)
+		return lowSpace(b.cfg.DataDir, free, b.cfg.MinFree)
 	}
 	return nil
 }

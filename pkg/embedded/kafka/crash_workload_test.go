@@ -23,6 +23,7 @@ const (
 	outParts = 5
 	logParts = 4
 	payload  = 60
+	maxLead  = 20_000 // keeps the input from outgrowing what the oracle must read
 )
 
 // workload is the exactly-once loop under test at full load: an idempotent
@@ -34,6 +35,7 @@ type workload struct {
 	acked   func(id uint64)
 
 	commits atomic.Int64
+	lead    atomic.Int64 // records produced and not yet transformed
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 }
@@ -98,6 +100,14 @@ func (w *workload) stop() {
 func (w *workload) produce(ctx context.Context, cl *kgo.Client) {
 	defer cl.Close()
 	for ctx.Err() == nil {
+		if w.lead.Load() > maxLead {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Millisecond):
+			}
+			continue
+		}
+		w.lead.Add(1)
 		id := w.next.Add(1) - 1
 		value := make([]byte, payload)
 		binary.LittleEndian.PutUint64(value, id)
@@ -163,6 +173,7 @@ func (w *workload) runSession(ctx context.Context, session *kgo.GroupTransactSes
 		}
 		if committed {
 			w.commits.Add(1)
+			w.lead.Add(-int64(fetches.NumRecords()))
 		}
 	}
 }

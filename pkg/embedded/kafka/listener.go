@@ -94,22 +94,27 @@ func (p *port) close(serving bool) {
 }
 
 // session is the listener that one broker gets: closing it leaves the socket.
+// It accepts nobody until it is opened.
 type session struct {
 	port   *port
+	opened chan struct{}
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (p *port) session() net.Listener {
-	return &session{port: p, closed: make(chan struct{})}
+func (p *port) session() *session {
+	return &session{port: p, opened: make(chan struct{}), closed: make(chan struct{})}
 }
+
+// open lets clients in.
+func (s *session) open() { close(s.opened) }
 
 // Accept implements [net.Listener].
 func (s *session) Accept() (net.Conn, error) {
 	select {
 	case <-s.closed:
 		return nil, net.ErrClosed
-	default:
+	case <-s.opened:
 	}
 	select {
 	case conn := <-s.port.conns:

@@ -16,8 +16,13 @@ import (
 // segment is a file of a partition's log, named by its first offset.
 type segment struct {
 	base    int64
-	raw     []byte
 	batches []batch
+}
+
+// size is the segment's length in bytes.
+func (s *segment) size() int {
+	last := &s.batches[len(s.batches)-1]
+	return last.pos + last.size
 }
 
 // transaction is an open transaction in a partition: data without a marker.
@@ -121,7 +126,7 @@ func (p *partitionLog) load(base int64) error {
 			return err
 		}
 	}
-	s := segment{base: base, raw: raw[:valid], batches: batches}
+	s := segment{base: base, batches: batches}
 	p.segments = append(p.segments, s)
 	return p.syncIndex(&s)
 }
@@ -203,17 +208,20 @@ func (p *partitionLog) appendMarkers(markers []marker, sync bool) error {
 		return nil
 	}
 	s := &p.segments[len(p.segments)-1]
-	at := len(s.raw)
+	var written []byte
 	for _, m := range markers {
 		m.offset, m.leaderEpoch = p.end(), p.last().leaderEpoch
-		s.raw = append(s.raw, m.encode()...)
-		s.batches, _ = parseBatches(s.raw)
+		raw := m.encode()
+		added, _ := parseBatches(raw)
+		added[0].pos = s.size()
+		s.batches = append(s.batches, added...)
+		written = append(written, raw...)
 	}
 	f, err := os.OpenFile(p.segmentPath(s.base), os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("writing markers: %w", err)
 	}
-	_, err = f.Write(s.raw[at:])
+	_, err = f.Write(written)
 	if err == nil && sync {
 		err = f.Sync()
 	}
@@ -252,10 +260,14 @@ func (p *partitionLog) cutHead(n int) error {
 		return nil
 	}
 	old := &p.segments[0]
-	raw := old.raw[old.batches[n].pos:]
+	raw, err := os.ReadFile(p.segmentPath(old.base))
+	if err != nil {
+		return fmt.Errorf("deleting records: %w", err)
+	}
+	raw = raw[old.batches[n].pos:]
 	batches, _ := parseBatches(raw)
-	s := segment{base: batches[0].offset, raw: raw, batches: batches}
-	if err := replaceFile(p.segmentPath(s.base), s.raw); err != nil {
+	s := segment{base: batches[0].offset, batches: batches}
+	if err := replaceFile(p.segmentPath(s.base), raw); err != nil {
 		return err
 	}
 	if err := p.syncIndex(&s); err != nil {
@@ -282,7 +294,7 @@ func (p *partitionLog) placeHolder(end, timestamp int64) error {
 	}
 	raw := marker{offset: end - 1, producerID: -1, epoch: -1, commit: true, timestamp: timestamp}.encode()
 	batches, _ := parseBatches(raw)
-	s := segment{base: end - 1, raw: raw, batches: batches}
+	s := segment{base: end - 1, batches: batches}
 	if err := replaceFile(p.segmentPath(s.base), raw); err != nil {
 		return err
 	}
@@ -307,4 +319,24 @@ func partitionEnd(dir string) (int64, error) {
 		return base, nil
 	}
 	return batches[len(batches)-1].end(), nil
+}
+
+// viewPartition reads the headers of a partition that is being written to, and
+// changes nothing. The end of the last segment may be a batch cut short.
+func viewPartition(dir string) (*partitionLog, error) {
+	bases, err := segmentBases(dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &partitionLog{dir: dir}
+	for _, base := range bases {
+		raw, err := os.ReadFile(p.segmentPath(base))
+		if err != nil {
+			return nil, fmt.Errorf("reading a segment: %w", err)
+		}
+		if batches, _ := parseBatches(raw); len(batches) > 0 {
+			p.segments = append(p.segments, segment{base: base, batches: batches})
+		}
+	}
+	return p, nil
 }

@@ -14,9 +14,10 @@ import (
 // for a duplicate: acknowledged and lost. What is kept free lets open
 // transactions end and consumers commit.
 type spaceGuard struct {
-	broker *Broker
-	full   atomic.Bool
-	armed  *kfake.Cluster // the broker that has the hook
+	broker  *Broker
+	minFree uint64
+	full    atomic.Bool
+	armed   *kfake.Cluster // the broker that has the hook
 }
 
 // check looks at the disk and starts or ends the refusal.
@@ -27,9 +28,9 @@ func (g *spaceGuard) check() {
 		b.logMaintenance("cannot watch the disk space", err)
 		return
 	}
-	full := free < b.cfg.MinFree
+	full := free < g.minFree
 	if was := g.full.Swap(full); full && !was {
-		b.logMaintenance("refuses records", b.lowSpace(free))
+		b.logMaintenance("refuses records", lowSpace(b.cfg.DataDir, free, g.minFree))
 	}
 	if full {
 		g.arm()
@@ -39,9 +40,7 @@ func (g *spaceGuard) check() {
 // arm registers the hook on the current broker, once; it leaves when there is
 // space again, so that it costs nothing otherwise.
 func (g *spaceGuard) arm() {
-	g.broker.mu.Lock()
-	cluster := g.broker.cluster
-	g.broker.mu.Unlock()
+	cluster := g.broker.running()
 	if g.armed == cluster {
 		return
 	}
