@@ -85,6 +85,14 @@ func (d *Decoder) WriteKey() string { return d.payload.writeKey }
 // each of them.
 func (d *Decoder) Expanded() int { return d.payload.expanded() }
 
+// Items is how many events the parsed body holds, good and bad.
+func (d *Decoder) Items() int {
+	if d.payload.call.Many() {
+		return d.payload.items
+	}
+	return 1
+}
+
 // Decode hands every acceptable event of the parsed body to emit, in order. The event and all that it
 // holds is valid only until emit returns.
 func (d *Decoder) Decode(source *Source, arrival Arrival, emit func(*eventv1.Event)) Outcome {
@@ -200,6 +208,10 @@ func (d *Decoder) takeScanned(index int, text string, ok bool, emit func(*eventv
 		d.reject(index, text, bad)
 		return
 	}
+	if len(text)+len(d.rootContext.text) > maxEncodedBytes/4 && event.SizeVT() > maxEncodedBytes {
+		d.reject(index, text, problem(EventTooLarge, "the event takes more than %d bytes in the log", maxEncodedBytes))
+		return
+	}
 	d.out.Accepted++
 	emit(event)
 }
@@ -247,4 +259,36 @@ func (d *Decoder) at(original, sent int64) timefix.Verdict {
 	})
 	d.out.Times[v.Adjustment]++
 	return v
+}
+
+// keepMembers and keepMerged are how much memory a decoder keeps between bodies.
+const (
+	keepMembers = 4096
+	keepMerged  = 256 << 10
+)
+
+// Trim lets go of the body and of memory that an unusually large one asked for.
+func (d *Decoder) Trim() {
+	for _, t := range []*tape{&d.item, &d.rootContext, &d.addressedContext, &d.rootIntegrations} {
+		if cap(t.members) > keepMembers {
+			t.members = nil
+		}
+		t.clear()
+	}
+	if cap(d.merged) > keepMerged {
+		d.merged = nil
+	}
+	d.event.release()
+	d.payload = payload{}
+}
+
+// release drops what the scratch event views.
+func (s *scratch) release() {
+	s.event.Reset()
+	s.page.Reset()
+	s.campaign.Reset()
+	for _, id := range s.pointers {
+		id.Reset()
+	}
+	s.pointers = s.pointers[:0]
 }

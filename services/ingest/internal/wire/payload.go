@@ -39,6 +39,9 @@ const (
 	MaxImportEvents = 10_000
 	// surplusFactor times that many, and the whole batch is refused: a refusal costs memory, too.
 	surplusFactor = 2
+	// maxEncodedBytes is the largest event that is handed out: brokers take a record of a megabyte by
+	// default (message.max.bytes), less what the record and its batch add.
+	maxEncodedBytes = 1_000_000
 	// MaxExpandedBytes bounds what a batch may grow to when its root context is written under every event.
 	MaxExpandedBytes = 16 << 20
 )

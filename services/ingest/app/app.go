@@ -1,0 +1,178 @@
+// Package app is the ingest service as a value: it takes in events over HTTP and answers once Kafka has
+// them. The caller owns the definitions and the HTTP server, and makes the topics before Start.
+//
+// Stop the HTTP server before the App, or after: the App answers what it has accepted either way, and
+// refuses the rest with 503. TestStopAnswersWhatItAccepted catches the loss of that.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/sillage-cdp/sillage/pkg/clock"
+	"github.com/sillage-cdp/sillage/pkg/definition"
+	"github.com/sillage-cdp/sillage/pkg/kafka"
+	"github.com/sillage-cdp/sillage/pkg/telemetry"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/httpapi"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/producer"
+)
+
+// Config tunes the service. Limits of bodies and events belong to each source's definition.
+type Config struct {
+	// AckTimeout is how long a request waits for Kafka before it is answered 503.
+	AckTimeout time.Duration `koanf:"ack_timeout"`
+	// Linger is how long an event may wait for others on its way to Kafka; 0 sends at once.
+	Linger time.Duration `koanf:"linger"`
+	// MaxBufferedBytes bounds what waits for Kafka's acknowledgement; beyond it requests get 503 at once.
+	MaxBufferedBytes int64 `koanf:"max_buffered_bytes"`
+	// MaxInFlightBytes bounds the bodies in memory; beyond it requests get 503 at once.
+	MaxInFlightBytes int64 `koanf:"max_in_flight_bytes"`
+	// RateLimit is for each source.
+	RateLimit RateLimit `koanf:"rate_limit"`
+	// TooLargeStatus413 answers 413 instead of 400 to a body that is too large; some clients retry that.
+	TooLargeStatus413 bool `koanf:"too_large_status_413"`
+	// TrustedProxies are prefixes (`10.0.0.0/8`) of proxies whose X-Forwarded-For is believed.
+	TrustedProxies []string `koanf:"trusted_proxies"`
+}
+
+// RateLimit is a token bucket.
+type RateLimit struct {
+	// RequestsPerSecond refills the bucket; 0 turns the limit off.
+	RequestsPerSecond float64 `koanf:"requests_per_second"`
+	// Burst is the size of the bucket, at least 1 if the limit is on.
+	Burst int `koanf:"burst"`
+}
+
+// NewDefaultConfig suits one process of a gigabyte.
+func NewDefaultConfig() Config {
+	return Config{
+		AckTimeout:       2 * time.Second,
+		MaxBufferedBytes: 32 << 20,
+		MaxInFlightBytes: 48 << 20,
+	}
+}
+
+// Validate says everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	if c.AckTimeout < time.Second || c.AckTimeout > time.Minute {
+		errs = append(errs, fmt.Errorf("ack_timeout: %s is not between 1s and 1m", c.AckTimeout))
+	}
+	if c.Linger < 0 || c.Linger > 100*time.Millisecond {
+		errs = append(errs, fmt.Errorf("linger: %s is not between 0s and 100ms", c.Linger))
+	}
+	const least = 16 << 20
+	if c.MaxBufferedBytes < least || c.MaxBufferedBytes > 1<<32 {
+		errs = append(errs, fmt.Errorf("max_buffered_bytes: %d is not between %d and %d", c.MaxBufferedBytes, least, int64(1<<32)))
+	}
+	if c.MaxInFlightBytes < 2*least || c.MaxInFlightBytes > 1<<32 {
+		errs = append(errs, fmt.Errorf("max_in_flight_bytes: %d is not between %d and %d", c.MaxInFlightBytes, 2*least, int64(1<<32)))
+	}
+	if r := c.RateLimit; r.RequestsPerSecond < 0 || r.RequestsPerSecond > 0 && r.Burst < 1 {
+		errs = append(errs, errors.New("rate_limit: requests_per_second must not be negative, and needs a burst of at least 1"))
+	}
+	_, err := c.prefixes()
+	return errors.Join(append(errs, err)...)
+}
+
+func (c Config) prefixes() ([]netip.Prefix, error) {
+	var errs []error
+	prefixes := make([]netip.Prefix, 0, len(c.TrustedProxies))
+	for i, text := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("trusted_proxies[%d]: %q is no prefix such as 10.0.0.0/8", i, text))
+			continue
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, errors.Join(errs...)
+}
+
+// Deps are what the service works with.
+type Deps struct {
+	Kafka       kafka.Config
+	Definitions definition.Provider
+	Clock       clock.Clock
+	Logger      *slog.Logger
+	Telemetry   telemetry.Providers
+}
+
+// App is the service, a run.Component.
+type App struct {
+	cfg      Config
+	producer *producer.Producer
+	handler  *httpapi.Handler
+	started  atomic.Bool
+	stopped  atomic.Bool
+	failed   chan error
+}
+
+// New wires the service. Nothing is started and no connection made.
+func New(cfg Config, deps Deps) (*App, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuring ingest: %w", err)
+	}
+	logger := deps.Logger.With(slog.String("service", "ingest"))
+	p, err := producer.New(producer.Config{AckTimeout: cfg.AckTimeout, MaxBufferedBytes: cfg.MaxBufferedBytes, Linger: cfg.Linger},
+		deps.Kafka, deps.Telemetry.Propagator, logger)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := cfg.prefixes()
+	if err != nil {
+		return nil, err
+	}
+	h, err := httpapi.New(httpapi.Config{
+		MaxInFlightBytes:  cfg.MaxInFlightBytes,
+		RateLimit:         httpapi.RateLimit(cfg.RateLimit),
+		TooLargeStatus413: cfg.TooLargeStatus413,
+		TrustedProxies:    proxies,
+	}, httpapi.Deps{Definitions: deps.Definitions, Writer: p, Clock: deps.Clock, Logger: logger, Telemetry: deps.Telemetry})
+	if err != nil {
+		return nil, fmt.Errorf("configuring ingest: %w", err)
+	}
+	return &App{cfg: cfg, producer: p, handler: h, failed: make(chan error, 1)}, nil
+}
+
+// Handler serves the tracking API under /v1/. The server that mounts it bounds the time that headers and
+// bodies may take (ReadHeaderTimeout, ReadTimeout): the handler bounds bytes, not patience.
+func (a *App) Handler() http.Handler { return a.handler }
+
+// Start reaches Kafka, so that a wrong address is known before the first event.
+func (a *App) Start(ctx context.Context) error {
+	if err := a.producer.Ping(ctx); err != nil {
+		return err
+	}
+	a.started.Store(true)
+	return nil
+}
+
+// Stop refuses new requests, answers those in flight, and lets Kafka have what is buffered, within ctx.
+func (a *App) Stop(ctx context.Context) error {
+	if a.stopped.Swap(true) {
+		return nil
+	}
+	return errors.Join(a.handler.Drain(ctx), a.producer.Close(ctx))
+}
+
+// Ready is nil between Start and Stop. Kafka's state does not count: while it takes no writes this process
+// answers 503 with Retry-After, which tells clients more than a refused connection.
+func (a *App) Ready(context.Context) error {
+	switch {
+	case a.stopped.Load():
+		return errors.New("ingest is stopping")
+	case !a.started.Load():
+		return errors.New("ingest has not reached Kafka yet")
+	}
+	return nil
+}
+
+// Failed never fires: the producer recovers from every state by itself.
+func (a *App) Failed() <-chan error { return a.failed }

@@ -1,0 +1,99 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
+)
+
+// answer is what a client gets.
+type answer struct {
+	status  int
+	message string
+	code    wire.Code
+	// retryAfter is in seconds; 0 says nothing.
+	retryAfter int
+	// reset is X-RateLimit-Reset in seconds; 0 says nothing.
+	reset int
+	// close ends the connection: the rest of the body is not worth reading.
+	close bool
+	// outcome is set for a client that asked for it.
+	outcome *wire.Outcome
+}
+
+func unauthorized(message string) answer {
+	return answer{status: http.StatusUnauthorized, message: message}
+}
+
+func busy(message string, retryAfter int) answer {
+	return answer{status: http.StatusServiceUnavailable, message: message, retryAfter: retryAfter}
+}
+
+// tooMany is the answer to a source beyond its rate. Clients read whole seconds, at most 300 of them.
+func tooMany(delay time.Duration) answer {
+	seconds := min(max(int(math.Ceil(delay.Seconds())), 1), 300)
+	return answer{status: http.StatusTooManyRequests, message: "the source sends too fast", retryAfter: seconds, reset: seconds}
+}
+
+// verbose is true for a client that wants to know the fate of every event.
+func verbose(header http.Header) bool {
+	return header.Get("X-Sillage-Verbose") == "1" || header.Get("X-CDP-Verbose") == "1"
+}
+
+// Bodies of answers, as clients of Segment know them; the last two are for clients that ask for more.
+type (
+	failure struct {
+		Success bool      `json:"success"`
+		Message string    `json:"message"`
+		Code    wire.Code `json:"code,omitempty"`
+	}
+	success struct {
+		Success  bool       `json:"success"`
+		Accepted int        `json:"accepted"`
+		Rejected []rejected `json:"rejected"`
+	}
+	rejected struct {
+		Index     int       `json:"index"`
+		MessageID string    `json:"messageId,omitempty"`
+		Code      wire.Code `json:"code"`
+		Message   string    `json:"message"`
+	}
+)
+
+func (a answer) send(w http.ResponseWriter) {
+	header := w.Header()
+	header["Content-Type"] = []string{"application/json"}
+	if a.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(a.retryAfter))
+	}
+	if a.reset > 0 {
+		header["X-RateLimit-Reset"] = []string{strconv.Itoa(a.reset)}
+	}
+	if a.close {
+		header.Set("Connection", "close")
+	}
+	w.WriteHeader(a.status)
+	// A client that is gone by now gets no answer; it will send again.
+	_, _ = w.Write(a.body())
+}
+
+func (a answer) body() []byte {
+	if a.status == http.StatusOK && a.outcome == nil {
+		return []byte(`{"success":true}`)
+	}
+	var value any = failure{Message: a.message, Code: a.code}
+	if a.outcome != nil {
+		list := make([]rejected, 0, len(a.outcome.Rejections))
+		for _, r := range a.outcome.Rejections {
+			list = append(list, rejected{Index: r.Index, MessageID: r.MessageID, Code: r.Code, Message: r.Detail})
+		}
+		value = success{Success: true, Accepted: a.outcome.Accepted, Rejected: list}
+	}
+	// Structs of strings and numbers always encode.
+	out, _ := json.Marshal(value)
+	return out
+}

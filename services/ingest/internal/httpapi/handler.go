@@ -1,0 +1,413 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sillage-cdp/sillage/pkg/clock"
+	"github.com/sillage-cdp/sillage/pkg/definition"
+	"github.com/sillage-cdp/sillage/pkg/telemetry"
+	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
+	ledgerv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ledger/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/producer"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
+)
+
+// Writer gets batches to Kafka. Write returns nil only once Kafka has all of a batch.
+type Writer interface {
+	Write(ctx context.Context, batch *producer.Batch) error
+}
+
+// RateLimit is a token bucket for each source, in requests.
+type RateLimit struct {
+	// RequestsPerSecond refills the bucket; 0 turns the limit off.
+	RequestsPerSecond float64
+	// Burst is the size of the bucket.
+	Burst int
+}
+
+// Config bounds and tunes the handler.
+type Config struct {
+	// MaxInFlightBytes bounds the bodies and encoded events of all requests together.
+	MaxInFlightBytes int64
+	// RateLimit is per source.
+	RateLimit RateLimit
+	// TooLargeStatus413 answers 413 instead of 400 to a body that is too large; some clients then retry.
+	TooLargeStatus413 bool
+	// TrustedProxies may state the caller's address in X-Forwarded-For.
+	TrustedProxies []netip.Prefix
+}
+
+// Deps are what the handler works with.
+type Deps struct {
+	Definitions definition.Provider
+	Writer      Writer
+	Clock       clock.Clock
+	Logger      *slog.Logger
+	Telemetry   telemetry.Providers
+}
+
+// Handler serves the tracking API. It is safe for concurrent use.
+type Handler struct {
+	cfg      Config
+	writer   Writer
+	clock    clock.Clock
+	logger   *slog.Logger
+	tracer   trace.Tracer
+	sources  *sources
+	metrics  *metrics
+	reader   reader
+	budget   *budget
+	decoders sync.Pool
+	entropy  *entropy
+	outer    http.Handler
+
+	mu       sync.Mutex // guards inFlight, draining, idle
+	inFlight int
+	draining bool
+	idle     chan struct{}
+}
+
+// New returns a handler that takes requests.
+func New(cfg Config, deps Deps) (*Handler, error) {
+	h := &Handler{
+		cfg: cfg, writer: deps.Writer, clock: deps.Clock, logger: deps.Logger,
+		tracer:  deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/services/ingest"),
+		sources: newSources(deps.Definitions, cfg.RateLimit),
+		budget:  &budget{limit: cfg.MaxInFlightBytes},
+		entropy: &entropy{from: rand.Reader},
+		idle:    make(chan struct{}),
+	}
+	h.reader.budget = h.budget
+	var err error
+	if h.metrics, err = newMetrics(deps.Telemetry.Meter, h.budget); err != nil {
+		return nil, err
+	}
+	h.outer = otelhttp.NewHandler(http.HandlerFunc(h.serve), "ingest",
+		otelhttp.WithTracerProvider(deps.Telemetry.Tracer),
+		otelhttp.WithMeterProvider(deps.Telemetry.Meter),
+		otelhttp.WithPropagators(deps.Telemetry.Propagator),
+	)
+	return h, nil
+}
+
+// ServeHTTP serves the tracking API.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.outer.ServeHTTP(w, r) }
+
+// Drain refuses new requests and waits until those in flight are answered, within ctx.
+func (h *Handler) Drain(ctx context.Context) error {
+	h.mu.Lock()
+	if !h.draining {
+		h.draining = true
+		if h.inFlight == 0 {
+			close(h.idle)
+		}
+	}
+	h.mu.Unlock()
+	select {
+	case <-h.idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (h *Handler) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		return false
+	}
+	h.inFlight++
+	return true
+}
+
+func (h *Handler) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.inFlight--
+	if h.draining && h.inFlight == 0 {
+		close(h.idle)
+	}
+}
+
+// callOf is the call that a path names.
+func callOf(path string) (wire.Call, bool) {
+	name, ok := strings.CutPrefix(path, "/v1/")
+	if !ok {
+		return 0, false
+	}
+	switch strings.TrimSuffix(name, "/") {
+	case "track", "t":
+		return wire.Track, true
+	case "identify", "i":
+		return wire.Identify, true
+	case "page", "p":
+		return wire.Page, true
+	case "screen", "s":
+		return wire.Screen, true
+	case "group", "g":
+		return wire.Group, true
+	case "alias", "a":
+		return wire.Alias, true
+	case "batch", "b":
+		return wire.Batch, true
+	case "import":
+		return wire.Import, true
+	}
+	return 0, false
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
+	call, known := callOf(r.URL.Path)
+	if !known {
+		http.NotFound(w, r)
+		return
+	}
+	cors(w.Header(), r)
+	switch r.Method {
+	case http.MethodPost:
+	case http.MethodOptions:
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		w.Header().Set("Allow", "POST, OPTIONS")
+		answer{status: http.StatusMethodNotAllowed, message: "use POST"}.send(w)
+		return
+	}
+	a := h.answerTo(r, call)
+	h.metrics.request(r.Context(), call, a.status)
+	a.send(w)
+}
+
+func (h *Handler) answerTo(r *http.Request, call wire.Call) answer {
+	if !h.enter() {
+		return busy("the server is stopping", 1)
+	}
+	defer h.leave()
+	req := &request{Handler: h, http: r, call: call, now: h.clock.Now()}
+	defer req.release()
+	return req.handle()
+}
+
+// request is one call on its way.
+type request struct {
+	*Handler
+	http    *http.Request
+	call    wire.Call
+	now     time.Time
+	source  *source
+	body    body
+	extra   int64 // held of the budget for what the events take
+	decoder *wire.Decoder
+	batch   producer.Batch
+}
+
+func (q *request) release() {
+	q.reader.release(&q.body)
+	q.budget.give(q.extra)
+	if q.decoder != nil {
+		q.decoder.Trim()
+		q.decoders.Put(q.decoder)
+	}
+}
+
+// handle takes a request through its stages; each may end it with an answer.
+func (q *request) handle() answer {
+	key := basicKey(q.http)
+	if key != "" {
+		if a, ok := q.authenticate(key); !ok {
+			return a
+		}
+	}
+	if a, ok := q.read(); !ok {
+		return a
+	}
+	if a, ok := q.parse(); !ok {
+		return a
+	}
+	if a, ok := q.checkKeys(key, q.decoder.WriteKey()); !ok {
+		return a
+	}
+	if limit := q.source.bodyLimit(q.call); len(q.body.bytes) > limit {
+		return q.refuse(tooLarge(limit))
+	}
+	return q.accept()
+}
+
+// authenticate finds the source of a key and lets it pass if it is enabled and within its rate.
+func (q *request) authenticate(key string) (answer, bool) {
+	q.source = q.sources.byKey(key)
+	switch {
+	case q.source == nil:
+		q.metrics.unauthorized(q.http.Context(), "unknown_key")
+		return unauthorized("invalid write key"), false
+	case q.source.disabled:
+		q.metrics.unauthorized(q.http.Context(), "disabled")
+		q.source = nil
+		return unauthorized("the source is disabled"), false
+	case q.source.limiter == nil:
+		return answer{}, true
+	}
+	reservation := q.source.limiter.ReserveN(q.now, 1)
+	delay := reservation.DelayFrom(q.now)
+	if delay == 0 {
+		return answer{}, true
+	}
+	reservation.CancelAt(q.now)
+	return tooMany(delay), false
+}
+
+// checkKeys compares the key of the header with that of the body; either will do, two that differ will not.
+func (q *request) checkKeys(header, body string) (answer, bool) {
+	switch {
+	case header != "" && body != "" && header != body:
+		q.metrics.unauthorized(q.http.Context(), "two_keys")
+		return unauthorized("the Authorization header and the body name different write keys: send one"), false
+	case header != "":
+		return answer{}, true
+	case body == "":
+		q.metrics.unauthorized(q.http.Context(), "no_key")
+		return unauthorized("no write key: send it as the user name of Basic authorization, or as writeKey in the body"), false
+	}
+	return q.authenticate(body)
+}
+
+func (q *request) read() (answer, bool) {
+	err := q.reader.read(q.http, q.source.bodyLimit(q.call), &q.body)
+	var bad *wire.Problem
+	switch {
+	case err == nil:
+		q.metrics.body(q.http.Context(), len(q.body.bytes))
+		return answer{}, true
+	case errors.Is(err, errBusy):
+		return busy("too many requests in flight", 1), false
+	case errors.As(err, &bad):
+		return q.refuse(bad), false
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return answer{status: http.StatusRequestTimeout, message: "the body did not arrive in time", close: true}, false
+	}
+	// The client went away in the middle; nobody reads this.
+	return answer{status: http.StatusBadRequest, message: "the body was cut off", close: true}, false
+}
+
+func (q *request) parse() (answer, bool) {
+	q.decoder, _ = q.decoders.Get().(*wire.Decoder)
+	if q.decoder == nil {
+		q.decoder = new(wire.Decoder)
+	}
+	if bad := q.decoder.Parse(q.call, q.body.bytes); bad != nil {
+		return q.refuse(bad), false
+	}
+	extra := int64(q.decoder.Expanded())
+	if !q.budget.take(extra) {
+		return busy("too many requests in flight", 1), false
+	}
+	q.extra = extra
+	return answer{}, true
+}
+
+// refuse answers a request of which nothing can be taken. If its source is known the ledger says so first.
+func (q *request) refuse(bad *wire.Problem) answer {
+	a := answer{status: http.StatusBadRequest, message: bad.Detail, code: bad.Code}
+	if bad.Code == wire.BodyTooLarge {
+		a.close = true
+		if q.cfg.TooLargeStatus413 {
+			a.status = http.StatusRequestEntityTooLarge
+		}
+	}
+	if q.source == nil {
+		return a
+	}
+	if err := q.note(wire.Rejection{Problem: *bad}); err != nil {
+		return q.unwritten(err)
+	}
+	if err := q.write(); err != nil {
+		return q.unwritten(err)
+	}
+	q.metrics.refused(q.http.Context(), q.source, bad.Code)
+	return a
+}
+
+// accept decodes, writes and answers.
+func (q *request) accept() answer {
+	var failure error
+	q.batch.Reserve(q.decoder.Items())
+	arrival := wire.Arrival{Now: q.now, ClientIP: clientIP(q.http, q.cfg.TrustedProxies), Entropy: q.entropy}
+	out := q.decoder.Decode(&q.source.Source, arrival, func(ev *eventv1.Event) {
+		failure = errors.Join(failure, q.batch.AddEvent(ev))
+	})
+	for _, r := range out.Rejections {
+		failure = errors.Join(failure, q.note(r))
+	}
+	if failure == nil {
+		failure = q.write()
+	}
+	if failure != nil {
+		return q.unwritten(failure)
+	}
+	q.metrics.outcome(q.http.Context(), q.source, &out)
+	return q.accepted(&out)
+}
+
+// accepted is the answer once Kafka has everything.
+func (q *request) accepted(out *wire.Outcome) answer {
+	if !q.call.Many() && len(out.Rejections) > 0 {
+		bad := out.Rejections[0]
+		return answer{status: http.StatusBadRequest, message: bad.Detail, code: bad.Code}
+	}
+	a := answer{status: http.StatusOK}
+	if verbose(q.http.Header) {
+		a.outcome = out
+	}
+	return a
+}
+
+// note adds a refusal to the batch, for the ledger.
+func (q *request) note(r wire.Rejection) error {
+	return q.batch.AddRefusal(&ledgerv1.LedgerEntry{
+		Tenant:       q.source.Tenant,
+		Source:       q.source.Name,
+		Fate:         ledgerv1.Fate_FATE_REJECTED,
+		Reason:       string(r.Code),
+		MessageId:    r.MessageID,
+		ReceivedAtMs: q.now.UnixMilli(),
+		Detail:       r.Detail,
+	})
+}
+
+// write sends the batch, in a span of its own if the trace is recorded.
+func (q *request) write() error {
+	ctx := q.http.Context()
+	if trace.SpanFromContext(ctx).IsRecording() {
+		var span trace.Span
+		ctx, span = q.tracer.Start(ctx, "write to Kafka", trace.WithSpanKind(trace.SpanKindProducer))
+		defer span.End()
+	}
+	begun := time.Now()
+	err := q.writer.Write(ctx, &q.batch)
+	q.metrics.write(ctx, time.Since(begun), err)
+	return err
+}
+
+// unwritten is the answer when Kafka has not everything: the client is to send all of it again.
+func (q *request) unwritten(err error) answer {
+	if !errors.Is(err, producer.ErrUnavailable) {
+		q.logger.ErrorContext(q.http.Context(), "writing events", slog.Any("error", err))
+	}
+	return busy("events cannot be written now; send them again", retryAfterUnavailable)
+}
+
+// retryAfterUnavailable is how many seconds a client is asked to wait while Kafka takes no writes.
+const retryAfterUnavailable = 2
