@@ -31,18 +31,21 @@ type Named struct {
 	Component Component
 }
 
-// Group starts its components in order and stops them in reverse.
+// Group starts its components in order and stops them in reverse. It is a Component itself.
 type Group struct {
 	components []Named
 	logger     *slog.Logger
+	failed     chan error // the first failure of each component, with its name
 
-	mu      sync.Mutex // guards started
-	started int
+	mu       sync.Mutex // guards started and quit
+	started  int
+	quit     chan struct{} // closed by Stop; nil when stopped
+	watchers sync.WaitGroup
 }
 
 // NewGroup returns a group of components, none started.
 func NewGroup(logger *slog.Logger, components ...Named) *Group {
-	return &Group{components: components, logger: logger}
+	return &Group{components: components, logger: logger, failed: make(chan error, len(components))}
 }
 
 // Start starts every component in order. If one fails, those already started are stopped again and the
@@ -52,14 +55,35 @@ func (g *Group) Start(ctx context.Context) error {
 		begun := time.Now()
 		if err := c.Component.Start(ctx); err != nil {
 			// The component that failed may hold something too: Stop is safe after a failed Start.
-			g.setStarted(i + 1)
+			g.note(i+1, nil)
 			stopErr := g.Stop(context.WithoutCancel(ctx))
 			return errors.Join(fmt.Errorf("starting %s: %w", c.Name, err), stopErr)
 		}
-		g.setStarted(i + 1)
-		g.logger.InfoContext(ctx, "component started", slog.String("name", c.Name), slog.Duration("took", time.Since(begun)))
+		g.note(i+1, &c)
+		g.logger.DebugContext(ctx, "component started", slog.String("name", c.Name), slog.Duration("took", time.Since(begun)))
 	}
 	return nil
+}
+
+// note counts a component as started and watches for its failure.
+func (g *Group) note(started int, watch *Named) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.started = started
+	if g.quit == nil {
+		g.quit = make(chan struct{})
+	}
+	if watch == nil {
+		return
+	}
+	c, quit := *watch, g.quit
+	g.watchers.Go(func() {
+		select {
+		case err := <-c.Component.Failed():
+			g.failed <- fmt.Errorf("%s: %w", c.Name, err)
+		case <-quit:
+		}
+	})
 }
 
 // Stop stops the started components in reverse order, each within ctx, and returns all errors.
@@ -92,40 +116,28 @@ func (g *Group) Ready(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Failed tells of a component that failed after it had started, with its name.
+func (g *Group) Failed() <-chan error { return g.failed }
+
 // Wait returns nil when ctx is done, or the first failure of a component, with its name.
 func (g *Group) Wait(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var watchers sync.WaitGroup
-	defer watchers.Wait()
-	defer cancel()
-	failed := make(chan error, len(g.components))
-	for _, c := range g.components {
-		watchers.Go(func() {
-			select {
-			case err := <-c.Component.Failed():
-				failed <- fmt.Errorf("%s: %w", c.Name, err)
-			case <-ctx.Done():
-			}
-		})
-	}
 	select {
-	case err := <-failed:
+	case err := <-g.failed:
 		return err
 	case <-ctx.Done():
 		return nil
 	}
 }
 
-func (g *Group) setStarted(n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.started = n
-}
-
+// takeStarted ends the watching and hands over what is to be stopped.
 func (g *Group) takeStarted() int {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := g.started
-	g.started = 0
+	n, quit := g.started, g.quit
+	g.started, g.quit = 0, nil
+	g.mu.Unlock()
+	if quit != nil {
+		close(quit)
+	}
+	g.watchers.Wait()
 	return n
 }
