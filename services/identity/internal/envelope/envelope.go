@@ -8,6 +8,7 @@
 package envelope
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -54,6 +55,9 @@ type Header struct {
 	TimestampMs int64
 	ReceivedMs  int64
 	Internal    bool
+
+	// Most events repeat the tenant and the source of the one before: the same string serves again.
+	lastTenant, lastSource string
 }
 
 // Errors of Read besides those of the wire format.
@@ -62,10 +66,10 @@ var (
 	errWireType    = errors.New("a field has another wire type than the schema says")
 )
 
-// Read fills h from the wire bytes of an event. It keeps the backing array of h.Identifiers; nothing in
-// h refers to event afterwards.
+// Read fills h from the wire bytes of an event. It takes over the memory of what h held before where that
+// says the same; nothing in h refers to event afterwards.
 func Read(event []byte, h *Header) error {
-	*h = Header{Identifiers: h.Identifiers[:0]}
+	*h = Header{Identifiers: h.Identifiers[:0], lastTenant: cmp.Or(h.Tenant, h.lastTenant), lastSource: cmp.Or(h.Source, h.lastSource)}
 	for len(event) > 0 {
 		number, kind, n := protowire.ConsumeTag(event)
 		if n < 0 {
@@ -85,13 +89,13 @@ func Read(event []byte, h *Header) error {
 func (h *Header) field(number protowire.Number, kind protowire.Type, b []byte) (int, error) {
 	switch number {
 	case fieldMessageID:
-		return readString(kind, b, &h.MessageID)
+		return readString(kind, b, &h.MessageID, "")
 	case fieldTenant:
-		return readString(kind, b, &h.Tenant)
+		return readString(kind, b, &h.Tenant, h.lastTenant)
 	case fieldSource:
-		return readString(kind, b, &h.Source)
+		return readString(kind, b, &h.Source, h.lastSource)
 	case fieldPreviousID:
-		return readString(kind, b, &h.PreviousID)
+		return readString(kind, b, &h.PreviousID, "")
 	case fieldIdentifier:
 		return h.identifier(kind, b)
 	case fieldType, fieldTimestamp, fieldReceivedAt, fieldInternal:
@@ -140,9 +144,9 @@ func (h *Header) identifier(kind protowire.Type, b []byte) (int, error) {
 		var err error
 		switch number {
 		case fieldNamespace:
-			n, err = readString(kind, body, &id.Namespace)
+			n, err = readString(kind, body, &id.Namespace, h.guessNamespace())
 		case fieldValue:
-			n, err = readString(kind, body, &id.Value)
+			n, err = readString(kind, body, &id.Value, "")
 		default:
 			n = protowire.ConsumeFieldValue(number, kind, body)
 			err = protowire.ParseError(min(n, 0))
@@ -158,7 +162,16 @@ func (h *Header) identifier(kind protowire.Type, b []byte) (int, error) {
 	return length, nil
 }
 
-func readString(kind protowire.Type, b []byte, into *string) (int, error) {
+// guessNamespace is what the next identifier most likely is: a first one anonymous, a further one the user.
+func (h *Header) guessNamespace() string {
+	if len(h.Identifiers) == 0 {
+		return policy.AnonymousID
+	}
+	return policy.UserID
+}
+
+// readString reads a string; if it equals guess, no memory is taken for it.
+func readString(kind protowire.Type, b []byte, into *string, guess string) (int, error) {
 	if kind != protowire.BytesType {
 		return 0, errWireType
 	}
@@ -169,7 +182,11 @@ func readString(kind protowire.Type, b []byte, into *string) (int, error) {
 	if !utf8.Valid(v) {
 		return 0, errInvalidUTF8
 	}
-	*into = string(v)
+	if string(v) == guess {
+		*into = guess
+	} else {
+		*into = string(v)
+	}
 	return n, nil
 }
 

@@ -33,6 +33,23 @@ func TestRead(t *testing.T) {
 	}, h)
 }
 
+func TestReadForgetsTheEventBefore(t *testing.T) {
+	raw, err := sample().MarshalVT()
+	require.NoError(t, err)
+	var h envelope.Header
+	require.NoError(t, envelope.Read(raw, &h))
+	require.NoError(t, envelope.Read(nil, &h))
+	require.Empty(t, h.Tenant+h.Source+h.MessageID+h.PreviousID)
+	require.Empty(t, h.Identifiers)
+	require.False(t, h.Internal)
+	other := sample()
+	other.Tenant, other.Source, other.Identifiers = "acm", "w", []*eventv1.Identifier{{Namespace: "crm", Value: "c"}}
+	raw, err = other.MarshalVT()
+	require.NoError(t, err)
+	require.NoError(t, envelope.Read(raw, &h))
+	require.Equal(t, []string{"acm", "w", "crm"}, []string{h.Tenant, h.Source, h.Identifiers[0].Namespace})
+}
+
 func TestReadRefusesBrokenBytes(t *testing.T) {
 	raw, err := sample().MarshalVT()
 	require.NoError(t, err)
