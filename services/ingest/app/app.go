@@ -52,7 +52,7 @@ type RateLimit struct {
 // NewDefaultConfig suits one process of a gigabyte.
 func NewDefaultConfig() Config {
 	return Config{
-		AckTimeout:       2 * time.Second,
+		AckTimeout:       1800 * time.Millisecond,
 		MaxBufferedBytes: 32 << 20,
 		MaxInFlightBytes: 48 << 20,
 	}
