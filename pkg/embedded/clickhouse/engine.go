@@ -40,6 +40,10 @@ type Config struct {
 	// MaxMemory bounds the memory of all statements and merges together, in bytes. Default 4 GiB;
 	// the engine lowers it to 80 % of the machine's memory.
 	MaxMemory int64
+	// MaxBufferedBytes bounds a result in a format that cannot be streamed (JSON, Parquet, Pretty
+	// and others, see the package's README), in bytes of ClickHouse's own layout. It stands in for
+	// max_result_bytes where a request sets none. Default: a sixteenth of MaxMemory.
+	MaxBufferedBytes int64
 	// MaxStatementBytes bounds a statement without its data. Default 1 MiB.
 	MaxStatementBytes int64
 	// MaxBodyBytes bounds a request's body after decompression. Default 4 GiB.
@@ -74,6 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 		positive("queue_timeout", &c.QueueTimeout, 30*time.Second),
 		positive("max_threads", &c.MaxThreads, min(runtime.NumCPU(), 8)),
 		positive("max_memory", &c.MaxMemory, 4<<30),
+		positive("max_buffered_bytes", &c.MaxBufferedBytes, c.MaxMemory/16),
 		positive("max_statement_bytes", &c.MaxStatementBytes, 1<<20),
 		positive("max_body_bytes", &c.MaxBodyBytes, 4<<30),
 	)

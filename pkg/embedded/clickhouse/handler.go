@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,6 +98,7 @@ func (h *handler) run(r *http.Request, req *request, res *response) error {
 		return exceptionf(codeAccessDenied, "ACCESS_DENIED",
 			"Not enough privileges: files and foreign dictionary sources are off in the embedded engine (setting external_sources)")
 	}
+	h.boundBuffered(req, st)
 	c, err := h.pool.acquire(r.Context(), req)
 	if err != nil {
 		return err
@@ -112,6 +114,15 @@ func (h *handler) run(r *http.Request, req *request, res *response) error {
 		return h.insert(r.Context(), c, req, st, data, res)
 	}
 	return h.query(r.Context(), c, req, st, res)
+}
+
+// boundBuffered bounds a result that the engine will hold whole, unless the request does.
+func (h *handler) boundBuffered(req *request, st statement.Statement) {
+	if st.Kind != statement.Select || req.streams(st) || req.settings["max_result_bytes"] != "" {
+		return
+	}
+	req.settings["max_result_bytes"] = strconv.FormatInt(h.cfg.MaxBufferedBytes, 10)
+	req.settings["result_overflow_mode"] = "throw"
 }
 
 // readForm takes the statement and its parameters out of a multipart form. External tables, which

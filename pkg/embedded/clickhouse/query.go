@@ -11,13 +11,6 @@ import (
 
 // query runs a statement that takes no data and sends its result.
 func (h *handler) query(ctx context.Context, c *conn, req *request, st statement.Statement, res *response) (err error) {
-	name := st.Format
-	if name == "" {
-		name = req.defaultFormat
-	}
-	if name == "" {
-		name = "TabSeparated"
-	}
 	tag := h.pool.tag()
 	finished := h.pool.killWhenDone(ctx, tag)
 	defer finished()
@@ -27,14 +20,30 @@ func (h *handler) query(ctx context.Context, c *conn, req *request, st statement
 			err = withoutTag(err, "\n"+tag)
 		}
 	}()
-	q := &running{conn: c, req: req, st: st, format: name, sql: st.SQL + "\n" + tag, res: res}
-	if st.Kind == statement.Select && formatOf(name).streamable() && !req.waitEnd {
+	q := &running{conn: c, req: req, st: st, format: req.resultFormat(st), sql: st.SQL + "\n" + tag, res: res}
+	if req.streams(st) {
 		done, err := q.stream(ctx)
 		if done {
 			return err
 		}
 	}
 	return q.whole()
+}
+
+// resultFormat is the format that a statement's result is to have.
+func (r *request) resultFormat(st statement.Statement) string {
+	switch {
+	case st.Format != "":
+		return st.Format
+	case r.defaultFormat != "":
+		return r.defaultFormat
+	}
+	return "TabSeparated"
+}
+
+// streams tells whether a statement's result is sent chunk by chunk.
+func (r *request) streams(st statement.Statement) bool {
+	return st.Kind == statement.Select && !r.waitEnd && formatOf(r.resultFormat(st)).streamable()
 }
 
 // withoutTag keeps the tag out of the engine's quotations of the statement.
@@ -56,17 +65,16 @@ type running struct {
 	res    *response
 }
 
-// whole runs the statement and sends the result when it has all of it.
+// whole runs the statement and sends the result when the engine has all of it.
 func (q *running) whole() error {
-	out, stats, err := q.conn.Query(q.sql, q.format, q.req.params)
-	if err != nil {
-		return err
-	}
-	if out, err = q.encode(out); err != nil {
-		return err
-	}
-	q.res.start(q.format, stats)
-	return q.res.write(out)
+	return q.conn.View(q.sql, q.format, q.req.params, func(out []byte, stats chdb.Stats) error {
+		out, err := q.encode(out)
+		if err != nil {
+			return err
+		}
+		q.res.start(q.format, stats)
+		return q.res.write(out)
+	})
 }
 
 // stream sends the result as it comes. It reports false if the engine does not stream this

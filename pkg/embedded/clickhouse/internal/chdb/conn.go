@@ -85,33 +85,50 @@ func (c *Conn) raw() unsafe.Pointer { return *(*unsafe.Pointer)(c.handle) }
 
 // Query runs a statement and returns its whole result in the format (unless the statement names
 // one itself). The bytes are the caller's.
-func (c *Conn) Query(sql, format string, params []Param) ([]byte, Stats, error) {
+func (c *Conn) Query(sql, format string, params []Param) (out []byte, stats Stats, err error) {
+	err = c.View(sql, format, params, func(result []byte, s Stats) error {
+		out, stats = append([]byte(nil), result...), s
+		return nil
+	})
+	return out, stats, err
+}
+
+// View runs a statement as Query does, and shows its result to a function without copying it. The
+// bytes are the library's and gone when the function returns.
+func (c *Conn) View(sql, format string, params []Param, show func([]byte, Stats) error) error {
 	args := newArguments(sql, format, params)
 	defer args.release()
-	res := c.lib.api.query(c.raw(), args.sql, args.sqlLen, args.format, args.formatLen,
-		args.names, args.nameLens, args.values, args.valueLens, args.count)
-	return c.lib.take(res)
+	return c.lib.view(c.lib.api.query(c.raw(), args.sql, args.sqlLen, args.format, args.formatLen,
+		args.names, args.nameLens, args.values, args.valueLens, args.count), show)
 }
 
 // take copies a result out of the library and destroys it.
-func (l *Library) take(res unsafe.Pointer) ([]byte, Stats, error) {
+func (l *Library) take(res unsafe.Pointer) (out []byte, stats Stats, err error) {
+	err = l.view(res, func(result []byte, s Stats) error {
+		out, stats = append([]byte(nil), result...), s
+		return nil
+	})
+	return out, stats, err
+}
+
+// view shows a result to a function and destroys it.
+func (l *Library) view(res unsafe.Pointer, show func([]byte, Stats) error) error {
 	if res == nil {
-		return nil, Stats{}, &Error{Message: "Code: 1001. DB::Exception: the engine returned no result"}
+		return &Error{Message: "Code: 1001. DB::Exception: the engine returned no result"}
 	}
 	defer l.api.destroy(res)
 	if msg := l.api.resultError(res); msg != "" {
-		return nil, Stats{}, &Error{Message: msg}
+		return &Error{Message: msg}
 	}
 	var out []byte
 	if n := l.api.length(res); n > 0 {
-		out = make([]byte, n)
-		copy(out, unsafe.Slice((*byte)(l.api.buffer(res)), n))
+		out = unsafe.Slice((*byte)(l.api.buffer(res)), n)
 	}
-	return out, Stats{
+	return show(out, Stats{
 		ReadRows: l.api.storageRowsRead(res), ReadBytes: l.api.storageBytesRead(res),
 		ResultRows: l.api.resultRows(res), ResultBytes: l.api.resultBytes(res),
 		WrittenRows: l.api.rowsWritten(res), WrittenBytes: l.api.bytesWritten(res),
-	}, nil
+	})
 }
 
 // Class says what a statement would do, as judged by the engine's own parser.
