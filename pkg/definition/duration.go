@@ -24,10 +24,11 @@ func ParseDuration(text string) (time.Duration, error) {
 	number, unit := text[:len(text)-1], text[len(text)-1:]
 	size, known := unitSize(unit)
 	n, err := strconv.ParseUint(number, 10, 32)
-	if !known || err != nil {
+	tooLong := errors.Is(err, strconv.ErrRange)
+	if !known || (err != nil && !tooLong) {
 		return 0, fmt.Errorf("%q is not a duration (write %s)", text, suggestDuration(text))
 	}
-	if time.Duration(n) > MaxDuration/size {
+	if tooLong || time.Duration(n) > MaxDuration/size {
 		return 0, fmt.Errorf("%q is longer than ten years (write 3653d at most)", text)
 	}
 	return time.Duration(n) * size, nil

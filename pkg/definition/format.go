@@ -14,6 +14,9 @@ import (
 // FormatYAML writes definitions as ParseYAML reads them, one document each, with fields in the order of
 // the protobuf messages. Version and time of application stand in a comment: they are control's.
 func FormatYAML(defs ...*definitionv1.Definition) ([]byte, error) {
+	if len(defs) == 0 {
+		return nil, nil
+	}
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)

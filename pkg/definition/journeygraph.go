@@ -58,21 +58,18 @@ func withNext(next way, ways ...way) []way {
 type journeyGraph struct {
 	ids   []string
 	index map[string]int
-	twice map[string]bool
 	ways  [][]int
 	waits []bool
 }
 
 func newJourneyGraph(steps []*definitionv1.Step) *journeyGraph {
-	g := &journeyGraph{index: map[string]int{}, twice: map[string]bool{}}
+	g := &journeyGraph{index: map[string]int{}}
 	for i, step := range steps {
 		g.ids = append(g.ids, step.GetId())
 		g.waits = append(g.waits, step.GetWait() != nil || step.GetWaitFor() != nil)
-		if _, have := g.index[step.GetId()]; have {
-			g.twice[step.GetId()] = true
-			continue
+		if _, twice := g.index[step.GetId()]; !twice {
+			g.index[step.GetId()] = i
 		}
-		g.index[step.GetId()] = i
 	}
 	for i, step := range steps {
 		var ways []int

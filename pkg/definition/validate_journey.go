@@ -30,10 +30,18 @@ func (c *checker) journey(j *definitionv1.Journey) {
 	}
 	c.count("spec.steps", len(j.GetSteps()), MaxSteps)
 	graph := newJourneyGraph(j.GetSteps())
+	before := len(c.errs)
 	for i, step := range j.GetSteps() {
-		c.step(fmt.Sprintf("spec.steps[%d]", i), step, graph)
+		path := fmt.Sprintf("spec.steps[%d]", i)
+		if graph.index[step.GetId()] != i {
+			c.fail(path+".id", "%q is there twice", step.GetId())
+		}
+		c.step(path, step, graph)
 	}
-	c.journeyGraph(graph)
+	// A way that is misspelt would show up again as a step that nothing leads to.
+	if len(c.errs) == before {
+		c.journeyGraph(graph)
+	}
 }
 
 func (c *checker) entry(path string, entry *definitionv1.Entry) {
@@ -63,9 +71,6 @@ func (c *checker) eventOrFlip(path string, event *definitionv1.EventFilter, flip
 
 func (c *checker) step(path string, step *definitionv1.Step, graph *journeyGraph) {
 	c.slug(path+".id", step.GetId())
-	if graph.twice[step.GetId()] {
-		c.fail(path+".id", "%q is there twice", step.GetId())
-	}
 	for _, way := range waysOf(step) {
 		if _, known := graph.index[way.to]; way.to != "" && !known {
 			hint := "write the id of a step"
