@@ -264,7 +264,7 @@ func (p *Person) step(score *program.Score, e *entry, at int64) bool {
 	if score.Kind == program.Rfm {
 		before := score.Rfm.Read(&e.rfm)
 		score.Rfm.Advance(&e.rfm, at)
-		return score.Rfm.Read(&e.rfm) != before
+		return !e.told || score.Rfm.Read(&e.rfm) != before
 	}
 	waiting := len(e.heat.Future)
 	score.Heat.Advance(&e.heat, at)
@@ -331,7 +331,6 @@ func (p *Person) Leave(merge Merge) {
 	for i := range p.entries {
 		if e := &p.entries[i]; e.told {
 			p.changes = append(p.changes, removed(e, p.now, cause))
-			e.told = false
 		}
 	}
 	p.dirty = true
@@ -381,7 +380,7 @@ func (p *Person) join(score *program.Score, from *entry, cause Cause) {
 		score.Rfm.Join(&e.rfm, &from.rfm)
 	}
 	p.next = min(p.next, next(score, e))
-	if e.heat.Value != 0 || e.rfm.Last != rfm.Never || e.rfm.Sum != 0 || len(e.rfm.Deals) > 0 || e.told {
+	if from.told || e.told {
 		p.tell(score, e, p.now, cause)
 	}
 }
