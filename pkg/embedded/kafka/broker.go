@@ -333,6 +333,7 @@ func (b *Broker) Stop(_ context.Context) error {
 // stopCluster ends the broker and leaves its state on disk; the caller holds
 // the lock.
 func (b *Broker) stopCluster() error {
+	refuseAll(b.cluster)
 	b.cluster.Close()
 	if b.notes != nil {
 		if err := b.notes.close(); err != nil {

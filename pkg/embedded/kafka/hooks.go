@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -50,6 +51,21 @@ func addHook(cluster *kfake.Cluster, key kmsg.Key, fn hook) {
 		}
 		resp := fn(req)
 		return resp, nil, resp != nil
+	})
+}
+
+// errClosing ends the connection of a client whose request comes too late.
+var errClosing = errors.New("the broker is closing")
+
+// refuseAll has the broker handle no request any more: it must come before its
+// end. While a hook runs the broker also does what else it is asked to, its end
+// included, and would then go on to handle requests whose effects it no longer
+// writes down.
+func refuseAll(cluster *kfake.Cluster) {
+	const all = -1
+	cluster.ControlKey(all, func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return nil, errClosing, true
 	})
 }
 
