@@ -41,6 +41,7 @@ func insertEvents(b *testing.B, conn ch.Conn, rows int) {
 	b.Helper()
 	batch, err := conn.PrepareBatch(b.Context(), "INSERT INTO events")
 	require.NoError(b, err)
+	defer func() { require.NoError(b, batch.Close()) }()
 	at := time.Unix(1_800_000_000, 0)
 	profiles := [64]string{}
 	for i := range profiles {
@@ -79,6 +80,7 @@ func BenchmarkSelect(b *testing.B) {
 			}
 			n++
 		}
+		require.NoError(b, result.Err())
 		require.NoError(b, result.Close())
 		require.Equal(b, rows, n)
 	}

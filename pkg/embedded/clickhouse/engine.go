@@ -168,8 +168,8 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 	}
 	e.serve()
 	e.started.Store(true)
-	e.cfg.Logger.Info("embedded ClickHouse is up", "addr", e.Addr(), "version", e.pool.version,
-		"data_dir", e.cfg.DataDir, "took", time.Since(began).Round(time.Millisecond))
+	e.cfg.Logger.InfoContext(ctx, "embedded ClickHouse is up", slog.String("addr", e.Addr()), slog.String("version", e.pool.version),
+		slog.String("data_dir", e.cfg.DataDir), slog.Duration("took", time.Since(began).Round(time.Millisecond)))
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (e *Engine) serve() {
 	go func() {
 		defer close(e.served)
 		if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
-			e.cfg.Logger.Error("embedded ClickHouse stopped serving", "error", err)
+			e.cfg.Logger.Error("embedded ClickHouse stopped serving", slog.Any("error", err))
 		}
 	}()
 }
@@ -253,9 +253,11 @@ func (e *Engine) Stop(ctx context.Context) error {
 	defer done()
 	var errs []error
 	if err := e.server.Shutdown(drain); err != nil {
-		e.cancel()
-		if err := e.server.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("waiting for running requests: %w", err), e.server.Close())
+		e.cancel() // kills the statements that run
+		last, done := drainContext(ctx)
+		defer done()
+		if err := e.server.Shutdown(last); err != nil {
+			errs = append(errs, e.server.Close()) // ends uploads that do not go on
 		}
 	}
 	e.cancel()
@@ -267,11 +269,12 @@ func (e *Engine) Stop(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stopping embedded ClickHouse: %w; acknowledged rows are safe", err)
 	}
-	e.cfg.Logger.Info("embedded ClickHouse is down")
+	e.cfg.Logger.InfoContext(ctx, "embedded ClickHouse is down")
 	return nil
 }
 
-// drainContext ends stopReserve before the context does, or after ten seconds if it has no end.
+// drainContext ends stopReserve before the context does, or at half of what is left if that is
+// later; after ten seconds if the context has no end.
 func drainContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {

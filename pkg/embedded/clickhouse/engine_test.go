@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 func serveChild(config string) int {
 	var cfg clickhouse.Config
 	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
-		fmt.Println("error", err)
+		say("error", err)
 		return 1
 	}
 	engine, err := clickhouse.Open(cfg)
@@ -47,23 +47,26 @@ func serveChild(config string) int {
 		err = engine.Start(context.Background())
 	}
 	if err != nil {
-		fmt.Println("error", err)
+		say("error", err)
 		return 1
 	}
 	terminated, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
-	fmt.Println("up", engine.Addr())
+	say("up", engine.Addr())
 	<-terminated.Done()
 	ctx, stop := context.WithTimeout(context.Background(), 4*time.Second)
 	defer stop()
 	if err := engine.Stop(ctx); err != nil {
-		fmt.Println("error", err)
+		say("error", err)
 		return 1
 	}
-	fmt.Println("stopped")
+	say("stopped")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent lets go
 	return 0
 }
+
+// say writes a line to the parent.
+func say(words ...any) { fmt.Fprintln(os.Stdout, words...) }
 
 // child is a server in a process of its own.
 type child struct {
@@ -133,6 +136,7 @@ func insertWithToken(t *testing.T, conn ch.Conn, token string, first, rows int) 
 	ctx := ch.Context(t.Context(), ch.WithSettings(ch.Settings{"insert_deduplication_token": token, "insert_deduplicate": 1}))
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO t (a)")
 	require.NoError(t, err)
+	defer func() { require.NoError(t, batch.Close()) }()
 	for i := range rows {
 		require.NoError(t, batch.Append(uint64(first+i)))
 	}
@@ -174,9 +178,14 @@ func TestStopIsBoundedAndFreesTheDirectory(t *testing.T) {
 	conn := c.conn()
 	require.Eventually(t, func() bool { return running(t, conn, "sipHash64") == 1 }, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, conn.Close())
+	pr, pw := io.Pipe() // an upload that does not go on
+	defer func() { require.NoError(t, pw.Close()) }()
+	go c.client().send("INSERT INTO t FORMAT TSV", pr)
+	_, err := io.WriteString(pw, strings.Repeat("7\n", 1<<20))
+	require.NoError(t, err)
 	require.NoError(t, c.cmd.Process.Signal(syscall.SIGTERM), "the signal must reach Go and not the library")
 	require.Equal(t, "stopped", c.line())
-	require.Equal(t, "394", (<-ended).header.Get("X-ClickHouse-Exception-Code"), "the statement that ran was told")
+	require.Equal(t, "394", (<-ended).header.Get("X-Clickhouse-Exception-Code"), "the statement that ran was told")
 
 	again := start(t, clickhouse.Config{DataDir: dir}) // while the first process still lives
 	require.Equal(t, "100000\n", again.client().must("SELECT count() FROM t"))
@@ -214,7 +223,7 @@ func TestLimits(t *testing.T) {
 	require.Equal(t, "1\n", cl.must("SELECT count() FROM t"))
 
 	a = cl.post("SELECT number FROM numbers(1000000000) FORMAT JSON")
-	require.Equal(t, "396", a.header.Get("X-ClickHouse-Exception-Code"), "what is held whole is bounded: %s", a.body)
+	require.Equal(t, "396", a.header.Get("X-Clickhouse-Exception-Code"), "what is held whole is bounded: %s", a.body)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, cl.base, strings.NewReader("SELECT number, sipHash64(number) FROM numbers(1000000000000)"))
@@ -222,7 +231,7 @@ func TestLimits(t *testing.T) {
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err, "an endless result begins to arrive")
 	a = cl.post("SELECT 1")
-	require.Equal(t, "202", a.header.Get("X-ClickHouse-Exception-Code"), a.body)
+	require.Equal(t, "202", a.header.Get("X-Clickhouse-Exception-Code"), a.body)
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
 	cancel()
 	require.NoError(t, res.Body.Close())
@@ -234,6 +243,7 @@ func TestHalfAnInsertLeavesNothing(t *testing.T) {
 	c.must("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
 	pr, pw := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"?database="+c.db+"&query=INSERT+INTO+t+FORMAT+TSV", pr)
 	require.NoError(t, err)
 	done := make(chan struct{})
@@ -280,7 +290,7 @@ func TestGoKeepsItsSignalHandlers(t *testing.T) {
 	clickhousetest.Start(t)
 	defer func() { require.NotNil(t, recover(), "a nil dereference is still a panic") }()
 	var nothing *clickhouse.Config
-	fmt.Println(nothing.DataDir)
+	require.Empty(t, nothing.DataDir)
 }
 
 func TestConfigErrorsNameTheField(t *testing.T) {

@@ -65,12 +65,12 @@ func (h *handler) statement(w http.ResponseWriter, r *http.Request) {
 	if err := h.run(r, req, res); err != nil {
 		res.fail(err)
 		if asException(err, "").code == codeStandardException {
-			h.log.WarnContext(r.Context(), "embedded ClickHouse failed a request", "query_id", req.queryID, "error", err)
+			h.log.WarnContext(r.Context(), "embedded ClickHouse failed a request", slog.String("query_id", req.queryID), slog.Any("error", err))
 		}
 		return
 	}
 	if err := res.close(); err != nil {
-		h.log.DebugContext(r.Context(), "embedded ClickHouse could not end a response", "query_id", req.queryID, "error", err)
+		h.log.DebugContext(r.Context(), "embedded ClickHouse could not end a response", slog.String("query_id", req.queryID), slog.Any("error", err))
 	}
 }
 
@@ -227,11 +227,11 @@ func (h *handler) insert(ctx context.Context, c *conn, req *request, st statemen
 	}
 	buffer := make([]byte, 256<<10)
 	for {
-		n, err := io.ReadFull(data, buffer)
+		n, err := fill(data, buffer)
 		if !stream.Append(buffer[:n]) {
 			break // Done says why
 		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
@@ -248,4 +248,15 @@ func (h *handler) insert(ctx context.Context, c *conn, req *request, st statemen
 	}
 	res.start("TabSeparated", stats)
 	return nil
+}
+
+// fill reads until the buffer is full or the data ends or breaks off. The data ends with io.EOF
+// itself, whatever was read before; an error of the body is never taken for its end.
+func fill(data io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var m int
+		m, err = data.Read(buffer[n:])
+		n += m
+	}
+	return n, err
 }

@@ -68,6 +68,17 @@ func (c *client) post(body string, params ...string) answer {
 	return c.do(http.MethodPost, nil, strings.NewReader(body), params...)
 }
 
+// send posts a statement with data and wants no answer.
+func (c *client) send(statement string, data io.Reader) {
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.base+"?query="+url.QueryEscape(statement), data)
+	if err != nil {
+		return
+	}
+	if res, err := http.DefaultClient.Do(req); err == nil {
+		_ = res.Body.Close() // only read
+	}
+}
+
 // must posts and requires success.
 func (c *client) must(body string, params ...string) string {
 	c.t.Helper()
@@ -86,9 +97,9 @@ func TestStatementInURLOrBody(t *testing.T) {
 	require.Equal(t, "{\"1\":1}\n", c.must("SELECT 1", "default_format", "JSONEachRow"))
 	require.Equal(t, "{\"1\":1}\n", c.do(http.MethodPost, http.Header{"X-Clickhouse-Format": {"JSONEachRow"}}, strings.NewReader("SELECT 1")).body)
 	a := c.post("SELECT number FROM numbers(5)", "query_id", "my-id")
-	require.Equal(t, "my-id", a.header.Get("X-ClickHouse-Query-Id"))
-	require.Contains(t, a.header.Get("X-ClickHouse-Summary"), `"read_rows":"5"`)
-	require.Contains(t, a.header.Get("X-ClickHouse-Summary"), `"result_rows":"5"`)
+	require.Equal(t, "my-id", a.header.Get("X-Clickhouse-Query-Id"))
+	require.Contains(t, a.header.Get("X-Clickhouse-Summary"), `"read_rows":"5"`)
+	require.Contains(t, a.header.Get("X-Clickhouse-Summary"), `"result_rows":"5"`)
 	require.Equal(t, c.db+"\n", c.must("SELECT currentDatabase()"))
 	require.Equal(t, "system\n", c.must("SELECT currentDatabase()", "database", "system"))
 }
@@ -103,9 +114,9 @@ func TestCredentialsOfAnyFormAreAccepted(t *testing.T) {
 func TestGetOnlyReads(t *testing.T) {
 	c := newClient(t)
 	a := c.do(http.MethodGet, nil, nil, "query", "CREATE TABLE t (a Int8) ENGINE = Memory")
-	require.Equal(t, "164", a.header.Get("X-ClickHouse-Exception-Code"), a.body)
+	require.Equal(t, "164", a.header.Get("X-Clickhouse-Exception-Code"), a.body)
 	a = c.post("INSERT INTO t VALUES (1)", "readonly", "1")
-	require.Equal(t, "164", a.header.Get("X-ClickHouse-Exception-Code"), a.body)
+	require.Equal(t, "164", a.header.Get("X-Clickhouse-Exception-Code"), a.body)
 	require.Equal(t, "0\n", c.must("EXISTS TABLE t"))
 }
 
@@ -126,7 +137,7 @@ func TestInsertFormats(t *testing.T) {
 	require.Equal(t, "1\tx;\n2\ty\\'\n3\tnone\n4\tnone\n5\tjson\n6\tnone\n7\tt\\tab\n8\tz\n9\tq\n10\tr\n",
 		c.must("SELECT * FROM t ORDER BY a"))
 	a := c.post(`{"a":11}`, "query", "INSERT INTO t FORMAT JSONEachRow")
-	require.Contains(t, a.header.Get("X-ClickHouse-Summary"), `"written_rows":"1"`)
+	require.Contains(t, a.header.Get("X-Clickhouse-Summary"), `"written_rows":"1"`)
 }
 
 func TestBrokenInsertLeavesNothing(t *testing.T) {
@@ -134,7 +145,7 @@ func TestBrokenInsertLeavesNothing(t *testing.T) {
 	c.must("CREATE TABLE t (a UInt32) ENGINE = MergeTree ORDER BY a")
 	a := c.post("1\n2\nnot a number\n", "query", "INSERT INTO t FORMAT TabSeparated")
 	require.Equal(t, http.StatusBadRequest, a.status)
-	require.Equal(t, "27", a.header.Get("X-ClickHouse-Exception-Code"), a.body)
+	require.Equal(t, "27", a.header.Get("X-Clickhouse-Exception-Code"), a.body)
 	require.Equal(t, "0\n", c.must("SELECT count() FROM t"))
 	require.Equal(t, http.StatusBadRequest, c.post("INSERT INTO t").status, "an INSERT without data is refused and does not wait for any")
 	require.Equal(t, http.StatusNotFound, c.post("1\n", "query", "INSERT INTO nope FORMAT CSV").status)
@@ -162,14 +173,14 @@ func TestErrorsAreClickHousesOwn(t *testing.T) {
 		{"SELECT 1 INTO OUTFILE '/tmp/x'", "371", http.StatusInternalServerError},
 	} {
 		a := c.post(tt.statement)
-		require.Equal(t, tt.code, a.header.Get("X-ClickHouse-Exception-Code"), tt.statement+": "+a.body)
+		require.Equal(t, tt.code, a.header.Get("X-Clickhouse-Exception-Code"), tt.statement+": "+a.body)
 		require.Equal(t, tt.status, a.status, tt.statement)
 		require.True(t, strings.HasPrefix(a.body, "Code: "+tt.code+". DB::Exception: "), a.body)
 		require.NotContains(t, a.body, "/* request")
 	}
-	require.Equal(t, "115", c.post("SELECT 1", "no_such_setting", "1").header.Get("X-ClickHouse-Exception-Code"))
-	require.Equal(t, "115", c.post("SELECT 1", "a = 1, b", "1").header.Get("X-ClickHouse-Exception-Code"))
-	require.Equal(t, "81", c.post("SELECT 1", "database", "no`pe").header.Get("X-ClickHouse-Exception-Code"))
+	require.Equal(t, "115", c.post("SELECT 1", "no_such_setting", "1").header.Get("X-Clickhouse-Exception-Code"))
+	require.Equal(t, "115", c.post("SELECT 1", "a = 1, b", "1").header.Get("X-Clickhouse-Exception-Code"))
+	require.Equal(t, "81", c.post("SELECT 1", "database", "no`pe").header.Get("X-Clickhouse-Exception-Code"))
 
 	conn := clickhousetest.Start(t).Conn(t)
 	var exception *ch.Exception
@@ -182,7 +193,7 @@ func TestErrorInTheMiddleOfAResult(t *testing.T) {
 	const query = "SELECT throwIf(number = 500000) FROM numbers(1000000) SETTINGS max_block_size = 10000, max_threads = 1"
 	a := c.post(query)
 	require.Equal(t, http.StatusOK, a.status, "the status had gone out")
-	require.Contains(t, a.body, "\r\n__exception__\r\n"+a.header.Get("X-ClickHouse-Exception-Tag")+"\r\nCode: 395.")
+	require.Contains(t, a.body, "\r\n__exception__\r\n"+a.header.Get("X-Clickhouse-Exception-Tag")+"\r\nCode: 395.")
 	require.Equal(t, http.StatusInternalServerError, c.post(query, "wait_end_of_query", "1").status)
 
 	s := clickhousetest.Start(t)
@@ -217,7 +228,7 @@ func TestSettingsHoldForOneStatement(t *testing.T) {
 	}
 	require.Equal(t, "it's \\\n", c.must("SELECT getSetting('log_comment') FORMAT TSVRaw", "log_comment", `it's \`))
 	a := c.post("SELECT count() FROM numbers(100000000000)", "max_execution_time", "0.2")
-	require.Equal(t, "159", a.header.Get("X-ClickHouse-Exception-Code"), a.body)
+	require.Equal(t, "159", a.header.Get("X-Clickhouse-Exception-Code"), a.body)
 	require.Equal(t, http.StatusRequestTimeout, a.status)
 }
 
@@ -225,7 +236,7 @@ func TestQueryParameters(t *testing.T) {
 	c := newClient(t)
 	require.Equal(t, "x\\'; DROP\n", c.must("SELECT {a:String}", "param_a", "x'; DROP"))
 	require.Equal(t, "6\n", c.must("SELECT arraySum({a:Array(UInt8)})", "param_a", "[1,2,3]"))
-	require.Equal(t, "456", c.post("SELECT {a:String}").header.Get("X-ClickHouse-Exception-Code"))
+	require.Equal(t, "456", c.post("SELECT {a:String}").header.Get("X-Clickhouse-Exception-Code"))
 	conn := clickhousetest.Start(t).Conn(t)
 	ctx := ch.Context(t.Context(), ch.WithParameters(ch.Parameters{"s": "it's", "n": "5"}))
 	var s string
@@ -241,11 +252,11 @@ func TestSessions(t *testing.T) {
 	c.must("INSERT INTO tmp VALUES (1)", "session_id", "one")
 	c.must("SET max_threads = 1", "session_id", "one")
 	require.Equal(t, "1\t1\n", c.must("SELECT count(), getSetting('max_threads') FROM tmp", "session_id", "one"))
-	require.Equal(t, "60", c.post("SELECT * FROM tmp", "session_id", "two").header.Get("X-ClickHouse-Exception-Code"))
-	require.Equal(t, "60", c.post("SELECT * FROM tmp").header.Get("X-ClickHouse-Exception-Code"))
-	require.Equal(t, "372", c.post("SELECT 1", "session_id", "three", "session_check", "1").header.Get("X-ClickHouse-Exception-Code"))
+	require.Equal(t, "60", c.post("SELECT * FROM tmp", "session_id", "two").header.Get("X-Clickhouse-Exception-Code"))
+	require.Equal(t, "60", c.post("SELECT * FROM tmp").header.Get("X-Clickhouse-Exception-Code"))
+	require.Equal(t, "372", c.post("SELECT 1", "session_id", "three", "session_check", "1").header.Get("X-Clickhouse-Exception-Code"))
 	c.must("SELECT 1", "session_id", "one", "session_timeout", "0")
-	require.Equal(t, "60", c.post("SELECT * FROM tmp", "session_id", "one").header.Get("X-ClickHouse-Exception-Code"), "the session ran out")
+	require.Equal(t, "60", c.post("SELECT * FROM tmp", "session_id", "one").header.Get("X-Clickhouse-Exception-Code"), "the session ran out")
 }
 
 func TestStreamedFormatsAreOneDocument(t *testing.T) {
@@ -314,7 +325,7 @@ func TestBodiesOfEveryEncoding(t *testing.T) {
 	a := c.do(http.MethodPost, http.Header{"Accept-Encoding": {"gzip"}}, strings.NewReader("SELECT 1"), "enable_http_compression", "0")
 	require.Empty(t, a.header.Get("Content-Encoding"))
 	a = c.do(http.MethodPost, http.Header{"Content-Encoding": {"gzip"}}, strings.NewReader("not gzip"), "query", "INSERT INTO t FORMAT TSV")
-	require.Equal(t, "117", a.header.Get("X-ClickHouse-Exception-Code"), a.body)
+	require.Equal(t, "117", a.header.Get("X-Clickhouse-Exception-Code"), a.body)
 }
 
 func TestClickHousesOwnCompression(t *testing.T) {
@@ -335,10 +346,10 @@ func TestClickHousesOwnCompression(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "1\n2\n3\n", string(got))
 		a = c.do(http.MethodPost, nil, bytes.NewReader(body[:len(body)-1]), "query", insert, "decompress", "1")
-		require.Equal(t, "117", a.header.Get("X-ClickHouse-Exception-Code"), "a body that breaks off is refused: %s", a.body)
+		require.Equal(t, "117", a.header.Get("X-Clickhouse-Exception-Code"), "a body that breaks off is refused: %s", a.body)
 		body[20] ^= 1
 		a = c.do(http.MethodPost, nil, bytes.NewReader(body), "query", insert, "decompress", "1")
-		require.Equal(t, "117", a.header.Get("X-ClickHouse-Exception-Code"), "a wrong checksum is refused: %s", a.body)
+		require.Equal(t, "117", a.header.Get("X-Clickhouse-Exception-Code"), "a wrong checksum is refused: %s", a.body)
 		require.Equal(t, "3\n", c.must("SELECT count() FROM t"))
 	}
 }
@@ -442,6 +453,7 @@ func insertBatches(ctx context.Context, conn ch.Conn, id uint32, batches int) er
 		if err != nil {
 			return err
 		}
+		defer func() { _ = batch.Close() }() // sent, or failed already
 		for i := range 100 {
 			if err := batch.Append(id, uint32(b*100+i)); err != nil {
 				return err

@@ -53,6 +53,9 @@ type session struct {
 	end  time.Time
 }
 
+// defaultDatabase is the one of a statement that names none.
+const defaultDatabase = "default"
+
 // maxSessions bounds the named sessions; each one holds a connection.
 const maxSessions = 64
 
@@ -80,7 +83,7 @@ func (p *pool) connect() (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, settings: map[string]string{}, database: "default"}
+	c := &conn{Conn: raw, settings: map[string]string{}, database: defaultDatabase}
 	if err := c.apply(p.baseline, p.baseline); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("setting a connection up: %w", err)
@@ -125,7 +128,7 @@ func (c *conn) settle() {
 // use changes the current database.
 func (c *conn) use(database string) error {
 	if database == "" {
-		database = "default"
+		database = defaultDatabase
 	}
 	if c.database == database {
 		return nil
@@ -341,12 +344,19 @@ func (p *pool) ping(ctx context.Context) error {
 func (p *pool) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
+	p.mu.Unlock()
+	for range cap(p.turns) { // wait until every loan is over
+		select {
+		case p.turns <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for running statements: %w", ctx.Err())
+		}
+	}
+	p.mu.Lock()
 	conns := p.free
 	p.free = nil
 	for _, s := range p.sessions {
-		if !s.busy {
-			conns = append(conns, s.conn)
-		}
+		conns = append(conns, s.conn)
 	}
 	p.sessions = map[string]*session{}
 	p.mu.Unlock()

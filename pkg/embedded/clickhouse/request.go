@@ -47,6 +47,14 @@ type outputEncoding struct {
 	content string          // Content-Encoding, empty for none
 }
 
+// The content encodings of HTTP that bodies and results may have.
+const (
+	encodingBrotli  = "br"
+	encodingGzip    = "gzip"
+	encodingZstd    = "zstd"
+	encodingDeflate = "deflate"
+)
+
 // ownParameters are the URL parameters that are not settings of the engine. Users and roles are
 // accepted and have no effect, because the embedded engine has one user.
 var ownParameters = map[string]func(*request, string) error{
@@ -89,8 +97,8 @@ func parseRequest(r *http.Request) (*request, error) {
 		return nil, exceptionf(codeBadRequestParameter, "BAD_ARGUMENTS", "Cannot parse the URL's parameters: %s", err)
 	}
 	req := &request{
-		database:       r.Header.Get("X-ClickHouse-Database"),
-		defaultFormat:  r.Header.Get("X-ClickHouse-Format"),
+		database:       r.Header.Get("X-Clickhouse-Database"),
+		defaultFormat:  r.Header.Get("X-Clickhouse-Format"),
 		settings:       map[string]string{},
 		readonly:       r.Method == http.MethodGet || r.Method == http.MethodHead,
 		sessionTimeout: time.Minute,
@@ -117,7 +125,7 @@ func parseRequest(r *http.Request) (*request, error) {
 		req.queryID = uuid.NewString()
 	}
 	if req.database == "" && req.session == "" {
-		req.database = "default"
+		req.database = defaultDatabase
 	}
 	if v := values.Get("enable_http_compression"); v == "" || truth(v) {
 		req.output.content = acceptedEncoding(r.Header.Get("Accept-Encoding"))
@@ -138,7 +146,7 @@ func settingName(name string) bool {
 
 // acceptedEncoding picks the first encoding in ClickHouse's order that the client accepts.
 func acceptedEncoding(header string) string {
-	for _, encoding := range []string{"br", "gzip", "zstd", "deflate"} {
+	for _, encoding := range []string{encodingBrotli, encodingGzip, encodingZstd, encodingDeflate} {
 		for offer := range strings.SplitSeq(header, ",") {
 			name, quality, _ := strings.Cut(strings.TrimSpace(offer), ";")
 			if strings.EqualFold(strings.TrimSpace(name), encoding) && strings.ReplaceAll(quality, " ", "") != "q=0" {
@@ -155,21 +163,21 @@ func (r *request) body(in *http.Request, limit int64) (io.ReadCloser, error) {
 	closing := in.Body.Close
 	switch encoding := in.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
-	case "gzip":
+	case encodingGzip:
 		zr, err := gzip.NewReader(in.Body)
 		if err != nil {
 			return nil, exceptionf(codeIncorrectData, "INCORRECT_DATA", "Cannot decompress the body: %s", err)
 		}
 		decoded = zr
-	case "deflate":
+	case encodingDeflate:
 		zr, err := zlib.NewReader(in.Body)
 		if err != nil {
 			return nil, exceptionf(codeIncorrectData, "INCORRECT_DATA", "Cannot decompress the body: %s", err)
 		}
 		decoded = zr
-	case "br":
+	case encodingBrotli:
 		decoded = brotli.NewReader(in.Body)
-	case "zstd":
+	case encodingZstd:
 		zr, err := zstd.NewReader(in.Body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
 		if err != nil {
 			return nil, exceptionf(codeIncorrectData, "INCORRECT_DATA", "Cannot decompress the body: %s", err)

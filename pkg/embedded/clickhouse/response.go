@@ -34,9 +34,9 @@ type response struct {
 
 func newResponse(w http.ResponseWriter, req *request, p *pool, began time.Time) *response {
 	h := w.Header()
-	h.Set("X-ClickHouse-Server-Display-Name", "sillage")
-	h.Set("X-ClickHouse-Query-Id", req.queryID)
-	h.Set("X-ClickHouse-Timezone", p.timezone)
+	h.Set("X-Clickhouse-Server-Display-Name", "sillage")
+	h.Set("X-Clickhouse-Query-Id", req.queryID)
+	h.Set("X-Clickhouse-Timezone", p.timezone)
 	return &response{http: w, req: req, version: p.version, began: began}
 }
 
@@ -46,9 +46,9 @@ func (r *response) start(formatName string, stats chdb.Stats) {
 	r.tag = exceptionTag()
 	h := r.http.Header()
 	h.Set("Content-Type", formatOf(formatName).contentType)
-	h.Set("X-ClickHouse-Format", formatName)
-	h.Set("X-ClickHouse-Exception-Tag", r.tag)
-	h.Set("X-ClickHouse-Summary", summary(stats, time.Since(r.began)))
+	h.Set("X-Clickhouse-Format", formatName)
+	h.Set("X-Clickhouse-Exception-Tag", r.tag)
+	h.Set("X-Clickhouse-Summary", summary(stats, time.Since(r.began)))
 }
 
 // open sets up the encodings of the body; a body without bytes has none.
@@ -71,13 +71,13 @@ func (r *response) open() error {
 // encoder wraps a writer in an HTTP content encoding; it is nil for none.
 func encoder(w io.Writer, encoding string) (io.WriteCloser, error) {
 	switch encoding {
-	case "gzip":
+	case encodingGzip:
 		return gzip.NewWriterLevel(w, gzip.BestSpeed)
-	case "deflate":
+	case encodingDeflate:
 		return zlib.NewWriterLevel(w, zlib.BestSpeed)
-	case "br":
+	case encodingBrotli:
 		return brotli.NewWriterLevel(w, brotli.BestSpeed), nil
-	case "zstd":
+	case encodingZstd:
 		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	}
 	return nil, nil
@@ -121,8 +121,8 @@ func (r *response) fail(err error) {
 	}
 	h := r.http.Header()
 	h.Set("Content-Type", typePlain)
-	h.Set("X-ClickHouse-Exception-Code", strconv.Itoa(ex.code))
-	h.Set("X-ClickHouse-Summary", summary(chdb.Stats{}, time.Since(r.began)))
+	h.Set("X-Clickhouse-Exception-Code", strconv.Itoa(ex.code))
+	h.Set("X-Clickhouse-Summary", summary(chdb.Stats{}, time.Since(r.began)))
 	var body bytes.Buffer
 	text := []byte(ex.message + "\n")
 	if encoded, err := encoder(&body, r.req.output.content); err == nil && encoded != nil {

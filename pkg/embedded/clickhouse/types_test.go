@@ -75,6 +75,7 @@ func roundTrip(t *testing.T, options *ch.Options, typ string, value, into any) {
 	require.NoError(t, conn.Exec(ctx, "CREATE TABLE t (n UInt32, v "+typ+", w String) ENGINE = MergeTree ORDER BY n"))
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO t (n, v, w)")
 	require.NoError(t, err)
+	defer func() { require.NoError(t, batch.Close()) }()
 	for i := range 3 {
 		require.NoError(t, batch.Append(uint32(i), value, fmt.Sprint(i)))
 	}
@@ -154,6 +155,7 @@ func TestJSONThroughClickHouseGo(t *testing.T) {
 	require.NoError(t, conn.Exec(ctx, "CREATE TABLE t (n UInt32, j JSON, w String) ENGINE = MergeTree ORDER BY n"))
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO t (n, j, w)")
 	require.NoError(t, err)
+	defer func() { require.NoError(t, batch.Close()) }()
 	docs := []string{
 		`{"a":1,"b":{"c":"x"},"tags":["p","q"]}`,
 		`{"a":"text","price":12.5,"nested":[{"k":1},{"k":2}]}`,
