@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -26,6 +27,13 @@ const (
 	assumedItems = 200
 	// assumedText is the length of a text that the estimate supposes.
 	assumedText = 1024
+)
+
+// The two environments are built when the first expression is compiled, which takes longer than the
+// compiling itself, and never change.
+var (
+	eventEnv   = sync.OnceValues(func() (*cel.Env, error) { return newEnv(eventVariables()) })
+	profileEnv = sync.OnceValues(func() (*cel.Env, error) { return newEnv(profileVariables()) })
 )
 
 // eventVariables are what a filter's expression may use.
@@ -64,11 +72,11 @@ func newEnv(variables []cel.EnvOption) (*cel.Env, error) {
 }
 
 // compile checks an expression, estimates its cost and plans it.
-func compile(variables []cel.EnvOption, expression string) (cel.Program, *cel.Ast, error) {
+func compile(environment func() (*cel.Env, error), expression string) (cel.Program, *cel.Ast, error) {
 	if len(expression) > MaxExpression {
 		return nil, nil, fmt.Errorf("the expression has %d bytes and %d are allowed", len(expression), MaxExpression)
 	}
-	env, err := newEnv(variables)
+	env, err := environment()
 	if err != nil {
 		return nil, nil, fmt.Errorf("building the CEL environment: %w", err)
 	}

@@ -32,7 +32,7 @@ func CompileFilter(def *definitionv1.EventFilter) (*Filter, error) {
 	}
 	filter := &Filter{name: def.GetEvent(), kind: kind}
 	if def.GetWhere() != "" {
-		if filter.program, _, err = compile(eventVariables(), def.GetWhere()); err != nil {
+		if filter.program, _, err = compile(eventEnv, def.GetWhere()); err != nil {
 			return nil, fmt.Errorf("where: %w", err)
 		}
 	}

@@ -45,7 +45,7 @@ func CompileProfile(expression string) (*Profile, error) {
 	if expression == "" {
 		return nil, errEmpty
 	}
-	program, ast, err := compile(profileVariables(), expression)
+	program, ast, err := compile(profileEnv, expression)
 	if err != nil {
 		return nil, err
 	}
