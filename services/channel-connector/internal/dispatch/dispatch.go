@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	deliveryv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/delivery/v1"
 	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
@@ -68,6 +70,7 @@ type Dispatcher struct {
 
 	journal *journal.Journal
 	client  *kgo.Client
+	running atomic.Pointer[kgo.Client] // the client, for calls from other goroutines; nil when stopped
 	cancel  context.CancelFunc
 	loop    sync.WaitGroup
 	failed  chan error
@@ -118,6 +121,7 @@ func (d *Dispatcher) Start(context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
+	d.running.Store(d.client)
 	d.loop.Go(func() { d.consume(ctx) })
 	return nil
 }
@@ -127,6 +131,7 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	if d.client == nil {
 		return d.closeJournal()
 	}
+	d.running.Store(nil)
 	d.cancel()
 	d.loop.Wait()
 	d.release(d.all())
@@ -158,4 +163,15 @@ func (d *Dispatcher) count(ctx context.Context, j job, err error) {
 	}
 	d.attemptsN.Add(ctx, 1, metric.WithAttributes(
 		attribute.String("tenant", j.send.GetTenant()), attribute.String("channel", j.send.GetChannel()), attribute.String("result", result)))
+}
+
+// ErrStopped says that the dispatcher is not running.
+var ErrStopped = errors.New("the dispatcher is not running")
+
+// Report writes an outcome that came by another way (a pixel, a link) and waits until Kafka has it.
+func (d *Dispatcher) Report(ctx context.Context, o *deliveryv1.Outcome) error {
+	if d.running.Load() == nil {
+		return ErrStopped
+	}
+	return d.report(ctx, o)
 }

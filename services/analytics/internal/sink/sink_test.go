@@ -1,0 +1,180 @@
+package sink_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sillage-cdp/sillage/pkg/embedded/clickhouse/clickhousetest"
+	"github.com/sillage-cdp/sillage/pkg/kafka"
+	"github.com/sillage-cdp/sillage/pkg/kafkatest"
+	"github.com/sillage-cdp/sillage/pkg/telemetry"
+	"github.com/sillage-cdp/sillage/pkg/topics"
+	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
+	profilev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/profile/v1"
+	"github.com/sillage-cdp/sillage/services/analytics/internal/schema"
+	"github.com/sillage-cdp/sillage/services/analytics/internal/sink"
+)
+
+func TestMain(m *testing.M) { os.Exit(clickhousetest.Run(m)) }
+
+// scene is a broker with topics, a database with the schema, and a producer.
+type scene struct {
+	t      *testing.T
+	kafka  kafka.Config
+	conn   driver.Conn
+	client *kgo.Client
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	cfg := kafka.NewDefaultConfig()
+	cfg.Brokers, cfg.Partitions = kafkatest.StartEmbedded(t), 2
+	conn := clickhousetest.Start(t).Conn(t)
+	require.NoError(t, schema.Apply(t.Context(), conn))
+	client, err := kgo.NewClient(cfg.ProducerOptions(slog.New(slog.DiscardHandler))...)
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	require.NoError(t, cfg.EnsureTopics(t.Context(), client, topics.All()))
+	return &scene{t: t, kafka: cfg, conn: conn, client: client}
+}
+
+func (s *scene) start(conn driver.Conn) *sink.Sink {
+	s.t.Helper()
+	k, err := sink.New(sink.Config{
+		Kafka: s.kafka, Group: sink.DefaultGroup, Parallel: 2,
+		Limits: sink.Limits{Records: 50, Bytes: 1 << 20, Age: 20 * time.Millisecond, Buffered: 8 << 20},
+	}, conn, telemetry.Nop(), slog.New(slog.DiscardHandler))
+	require.NoError(s.t, err)
+	require.NoError(s.t, k.Start(s.t.Context()))
+	return k
+}
+
+// store writes n events to the profile log, from number first on.
+func (s *scene) store(first, n int, properties string) {
+	s.t.Helper()
+	for i := first; i < first+n; i++ {
+		raw, err := (&profilev1.ProfileRecord{Tenant: "demo", ProfileId: fmt.Sprint("p", i%7), Body: &profilev1.ProfileRecord_Event{
+			Event: &profilev1.ResolvedEvent{Event: &eventv1.Event{
+				Tenant: "demo", Source: "web", MessageId: fmt.Sprint("m", i), Type: eventv1.EventType_EVENT_TYPE_TRACK, Name: "Seen",
+				TimestampMs: 1_772_366_400_000 + int64(i)*86_400_000, ReceivedAtMs: 1_772_366_400_000, Properties: []byte(properties),
+			}},
+		}}).MarshalVT()
+		require.NoError(s.t, err)
+		s.client.Produce(s.t.Context(), &kgo.Record{Topic: topics.ProfileLog, Key: topics.Key("demo", fmt.Sprint("p", i%7)), Value: raw}, nil)
+	}
+	require.NoError(s.t, s.client.Flush(s.t.Context()))
+}
+
+func (s *scene) count(query string) (n uint64) {
+	s.t.Helper()
+	require.NoError(s.t, s.conn.QueryRow(context.Background(), query).Scan(&n), query)
+	return n
+}
+
+func (s *scene) eventually(want uint64, query string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return s.count(query) == want }, 30*time.Second, 20*time.Millisecond, "%s = %d, have %d", query, want, s.count(query))
+}
+
+func TestEventsAreStoredAndCounted(t *testing.T) {
+	s := newScene(t)
+	k := s.start(s.conn)
+	defer func() { require.NoError(t, k.Stop(context.Background())) }()
+	s.store(0, 120, `{"product":"loan","n":3}`)
+	s.eventually(120, "SELECT count() FROM events WHERE properties.product = 'loan' AND properties.n = 3")
+	s.eventually(120, "SELECT sum(stored) FROM ledger_balance")
+}
+
+func TestABadRowOrRecordCostsNothingElse(t *testing.T) {
+	s := newScene(t)
+	k := s.start(s.conn)
+	defer func() { require.NoError(t, k.Stop(context.Background())) }()
+	s.store(0, 30, `{"a":1}`)
+	s.store(30, 1, `{"a":`)
+	require.NoError(t, s.client.ProduceSync(t.Context(), &kgo.Record{Topic: topics.Sends, Key: []byte("demo/p"), Value: []byte{0xff}}).FirstErr())
+	s.store(31, 30, `{"a":2}`)
+	s.eventually(60, "SELECT count() FROM events")
+	s.eventually(1, "SELECT count() FROM unreadable_records WHERE topic = 'sends.v1' AND value = '\\xff'")
+	s.eventually(1, "SELECT count() FROM unreadable_records WHERE topic = 'profile.log.v1'")
+}
+
+// faulty fails inserts before they are sent, after they were taken, or cuts the sink off right there.
+type faulty struct {
+	driver.Conn
+	mu   sync.Mutex
+	rand *rand.Rand
+	cut  chan struct{}
+}
+
+func (f *faulty) PrepareBatch(ctx context.Context, query string, opts ...driver.PrepareBatchOption) (driver.Batch, error) {
+	batch, err := f.Conn.PrepareBatch(ctx, query, opts...)
+	return &faultyBatch{Batch: batch, faults: f}, err
+}
+
+func (f *faulty) draw() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rand.IntN(6)
+}
+
+type faultyBatch struct {
+	driver.Batch
+	faults *faulty
+}
+
+var errInjected = errors.New("injected")
+
+func (b *faultyBatch) Send() error {
+	switch b.faults.draw() {
+	case 0:
+		return errors.Join(errInjected, b.Abort())
+	case 1:
+		return errors.Join(b.Batch.Send(), errInjected)
+	case 2:
+		err := b.Batch.Send()
+		select {
+		case b.faults.cut <- struct{}{}:
+		default:
+		}
+		return errors.Join(err, errInjected)
+	default:
+		return b.Batch.Send()
+	}
+}
+
+// TestKilledSink fails inserts before and after they take effect and drops the sink in the midst of a
+// batch, again and again: every event must be there exactly once. The seed is printed.
+func TestKilledSink(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	s := newScene(t)
+	const events = 600
+	for first := 0; first < events; first += 100 {
+		s.store(first, 100, `{}`)
+	}
+	conn := &faulty{Conn: s.conn, rand: rand.New(rand.NewPCG(seed, 1)), cut: make(chan struct{}, 1)}
+	for kills := 0; kills < 6; kills++ {
+		k := s.start(conn)
+		select {
+		case <-conn.cut:
+		case <-time.After(3 * time.Second):
+		}
+		require.NoError(t, k.Stop(context.Background()))
+	}
+	k := s.start(s.conn)
+	defer func() { require.NoError(t, k.Stop(context.Background())) }()
+	s.eventually(events, "SELECT uniqExact(message_id) FROM events")
+	s.eventually(events, "SELECT sum(events) FROM ledger WHERE fate = 'stored'")
+	require.EqualValues(t, events, s.count("SELECT count() FROM events"), "none is doubled")
+}
