@@ -1,0 +1,138 @@
+package stream
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// syncTasks makes the tasks match what this member owns: it closes what has gone, opens what has come,
+// and puts to work what has been restored.
+func (m *member) syncTasks(ctx context.Context) {
+	owned, synced := m.own.owned()
+	changed := false
+	for p, t := range m.tasks {
+		if stint, ok := owned[p]; !ok || stint != t.stint {
+			m.closeTask(t)
+			delete(m.tasks, p)
+			changed = true
+		}
+	}
+	for p, stint := range owned {
+		if m.tasks[p] == nil {
+			t := &ownedTask{partition: p, stint: stint}
+			m.tasks[p] = t
+			m.suspend(ctx, t)
+			changed = true
+		}
+	}
+	for _, t := range m.tasks {
+		if !t.active {
+			m.resume(t)
+		}
+	}
+	if changed {
+		m.logger.InfoContext(ctx, "tasks assigned", slog.Int("tasks", len(m.tasks)))
+	}
+	m.ready.set(m.tasks, synced)
+}
+
+// suspend stops the records of a task and brings its store up to the changelog in the background. The
+// other tasks go on meanwhile.
+func (m *member) suspend(ctx context.Context, t *ownedTask) {
+	t.active = false
+	m.session.client().PauseFetchPartitions(m.partitionsOf(t))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	t.cancel = cancel
+	done := make(chan restored, 1)
+	t.restoring = done
+	store := t.store
+	t.store = nil // the restore has it until it is done
+	go func() {
+		result, err := m.restore.restore(ctx, t.partition, store)
+		if err != nil {
+			result.offsets = nil
+		}
+		done <- result
+		m.wake()
+	}()
+}
+
+// resume puts a task to work if its restore is done.
+func (m *member) resume(t *ownedTask) {
+	select {
+	case result := <-t.restoring:
+		t.cancel()
+		t.restoring, t.store = nil, result.store
+		t.offsets = result.offsets
+	default:
+		return
+	}
+	if t.task == nil || t.task.store != store(t.store) {
+		t.task = newTask(m.top, t.partition, t.store)
+		t.task.limits.held = m.cfg.MaxHeld
+		t.task.tracing, t.task.logger = m.tracing, m.logger
+	} else {
+		t.task.timers = timerCursor{}
+	}
+	offsets := make(map[string]map[int32]kgo.EpochOffset, len(t.offsets))
+	for topic, offset := range t.offsets {
+		offsets[topic] = map[int32]kgo.EpochOffset{t.partition: offset}
+	}
+	client := m.session.client()
+	client.SetOffsets(offsets)
+	client.ResumeFetchPartitions(m.partitionsOf(t))
+	t.active = true
+	m.metrics.restored(t.partition)
+}
+
+// closeTask drops the batch in hand and closes the store.
+func (m *member) closeTask(t *ownedTask) {
+	t.active = false
+	if t.restoring != nil {
+		t.cancel()
+		result := <-t.restoring
+		t.store, t.restoring = result.store, nil
+	}
+	if t.task != nil {
+		t.task.abort()
+	}
+	if t.store == nil {
+		return
+	}
+	if err := t.store.close(); err != nil {
+		m.logger.Error("closing a local store", slog.Int("partition", int(t.partition)), slog.String("error", err.Error()))
+	}
+	m.metrics.forget(t.partition)
+}
+
+func (m *member) closeTasks() {
+	for p, t := range m.tasks {
+		m.closeTask(t)
+		delete(m.tasks, p)
+	}
+	m.ready.left()
+}
+
+func (m *member) partitionsOf(t *ownedTask) map[string][]int32 {
+	partitions := make(map[string][]int32)
+	for _, topic := range m.top.consumed() {
+		partitions[topic] = []int32{t.partition}
+	}
+	return partitions
+}
+
+// onAssigned runs before anything of the new partitions is fetched: they stay paused until their state
+// is there.
+func (m *member) onAssigned(_ context.Context, client *kgo.Client, added map[string][]int32) {
+	if len(added) > 0 {
+		client.PauseFetchPartitions(added)
+	}
+	m.wake()
+}
+
+func (m *member) onGone(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
+	m.own.lost(gone)
+	m.wake()
+}

@@ -1,0 +1,141 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// finish ends the transaction in hand: it commits unless there was a failure, and what it did goes into
+// the stores only if it committed. Stopping does not cut it short.
+func (m *member) finish(ctx context.Context, failure error, begun time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if failure == nil {
+		m.each(func(t *ownedTask) bool { return t.used }, m.writeChangelog)
+		if err := m.session.client().Flush(ctx); err != nil {
+			return fmt.Errorf("%w: flushing: %w", errRebuild, err)
+		}
+		failure = m.takeProduceErr()
+	}
+	if failure != nil {
+		return m.abort(ctx, failure)
+	}
+	ending := time.Now()
+	committed, err := m.session.end(ctx, true, m.fence())
+	if err != nil {
+		// What happened is not known: nothing goes into the stores, and the changelog will tell.
+		return fmt.Errorf("%w: %w", errRebuild, err)
+	}
+	if !committed {
+		m.rolledBack(ctx, "the group is rebalancing or the transaction could not commit")
+		return nil
+	}
+	m.metrics.committed(ctx, time.Since(ending), time.Since(begun))
+	m.apply(ctx)
+	return nil
+}
+
+// writeChangelog writes the changes of a task to its partition of the changelog.
+func (m *member) writeChangelog(t *ownedTask) {
+	changes := t.task.changes()
+	records := make([]kgo.Record, len(changes))
+	client := m.session.client()
+	done := func(r *kgo.Record, err error) {
+		if err != nil {
+			m.produced(r, err)
+			return
+		}
+		t.endMu.Lock()
+		t.logEnd = max(t.logEnd, r.Offset+1)
+		t.endMu.Unlock()
+	}
+	for i := range changes {
+		r := &records[i]
+		r.Topic, r.Partition, r.Key, r.Value = m.top.ChangelogTopic(), t.partition, changes[i].key, changes[i].value
+		client.Produce(context.Background(), r, done)
+	}
+}
+
+// fence has an offset for every task of the transaction, so that even one that only fires timers is
+// refused when the task has gone to another member.
+func (m *member) fence() []fenceOffset {
+	var fence []fenceOffset
+	for _, t := range m.tasks {
+		if t.used {
+			topic := m.top.Inputs[0]
+			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: t.offsets[topic]})
+		}
+	}
+	return fence
+}
+
+// apply takes a committed transaction into the stores.
+func (m *member) apply(ctx context.Context) {
+	m.each(func(t *ownedTask) bool { return t.used }, func(t *ownedTask) {
+		t.samples = t.task.count
+		position := max(t.logEnd, t.store.position())
+		if err := t.task.commit(position); err != nil {
+			// The transaction stands; only this copy of the state is behind. The changelog brings it up.
+			m.logger.ErrorContext(ctx, "writing local state failed; restoring the partition from its changelog",
+				slog.Int("partition", int(t.partition)), slog.String("error", err.Error()))
+			t.task.over.err = errors.Join(errBehind, err)
+		}
+	})
+	for _, t := range m.tasks {
+		if !t.used {
+			continue
+		}
+		m.metrics.batch(ctx, t)
+		t.used, t.logEnd = false, 0
+		if t.task.fault() != nil {
+			m.reset(t)
+			m.suspend(ctx, t)
+		}
+	}
+}
+
+// errBehind marks a store that missed a committed batch.
+var errBehind = errors.New("the local store missed a batch")
+
+func (m *member) abort(ctx context.Context, failure error) error {
+	m.logger.WarnContext(ctx, "aborting a transaction; its records are handled again", slog.String("reason", failure.Error()))
+	if _, err := m.session.end(ctx, false, nil); err != nil {
+		return fmt.Errorf("%w: aborting: %w", errRebuild, errors.Join(err, failure))
+	}
+	if errors.Is(failure, errRebuild) {
+		return failure
+	}
+	_ = m.takeProduceErr() // what was still buffered has failed with the abort
+	m.rolledBack(ctx, failure.Error())
+	return nil
+}
+
+// rolledBack drops what the transaction did, and lets every task begin again from what is committed. The
+// group's offsets and the changelog are asked for it rather than this client's memory: when the answer to
+// EndTxn was an error, the broker may have committed all the same.
+func (m *member) rolledBack(ctx context.Context, reason string) {
+	m.metrics.aborted(ctx)
+	m.logger.DebugContext(ctx, "transaction aborted", slog.String("reason", reason))
+	for _, t := range m.tasks {
+		if t.task == nil {
+			continue
+		}
+		m.reset(t)
+		if t.active {
+			m.suspend(ctx, t)
+		}
+	}
+}
+
+// reset forgets the batch in hand of a task.
+func (m *member) reset(t *ownedTask) {
+	t.task.abort()
+	clear(t.input)
+	t.input = t.input[:0]
+	t.used, t.logEnd, t.lag = false, 0, 0
+}

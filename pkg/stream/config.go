@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sillage-cdp/sillage/pkg/clock"
+	"github.com/sillage-cdp/sillage/pkg/kafka"
+	"github.com/sillage-cdp/sillage/pkg/telemetry"
+)
+
+// Config sets how a Runner works. Zero values mean the default.
+type Config struct {
+	Kafka kafka.Config `koanf:"kafka"`
+	// DataDir is where local state lies: DataDir/<topology>/<partition>. One live instance at a time uses it.
+	DataDir string `koanf:"data_dir"`
+	// InstanceID names this instance in the consumer group and the transactional id, so that a restart takes
+	// over from the process that died at once instead of after a time-out. Two live instances must not share
+	// one. Default: made once and kept in DataDir.
+	InstanceID string `koanf:"instance_id"`
+	// CommitInterval is how long a transaction may collect records under load. Default 50ms: an end-to-end
+	// second has room for ten stages, and at 20 commits a second their cost is a few per cent.
+	CommitInterval time.Duration `koanf:"commit_interval"`
+	// MaxBatchRecords bounds the records of a transaction. Default 20000: about 100ms of work.
+	MaxBatchRecords int `koanf:"max_batch_records"`
+	// MaxBatchBytes bounds keys and values read in a transaction, and with it the overlay. Default 16 MiB.
+	MaxBatchBytes int `koanf:"max_batch_bytes"`
+	// MaxTimers bounds the timers that a task fires before it looks at records again. Default 1000.
+	MaxTimers int `koanf:"max_timers"`
+	// MaxHeld bounds the records of one key that wait for announced state; beyond it the wait is over and
+	// they are handled without. Default 1000.
+	MaxHeld int `koanf:"max_held"`
+	// TransactionTimeout is when Kafka aborts the transaction of an instance that is gone. Default 10s: as
+	// long as that, its last outputs and their partitions stand still.
+	TransactionTimeout time.Duration `koanf:"transaction_timeout"`
+	// SessionTimeout is when Kafka gives the partitions of an instance that is gone to others. Default 10s.
+	SessionTimeout time.Duration `koanf:"session_timeout"`
+	// CacheBytes is the block cache that all partitions share. Default 16 MiB.
+	CacheBytes int64 `koanf:"cache_bytes"`
+	// AtLeastOnce drops the transaction: outputs and state may repeat after a crash. It is here to measure
+	// what exactly-once costs.
+	AtLeastOnce bool `koanf:"at_least_once"`
+}
+
+// Deps are what a Runner is given.
+type Deps struct {
+	Clock     clock.Clock
+	Logger    *slog.Logger
+	Telemetry telemetry.Providers
+	// OnRestore, if set, is told how far the restore of a partition has come. It must not block.
+	OnRestore func(RestoreProgress)
+}
+
+// RestoreProgress says how far a partition's state has been read from its changelog.
+type RestoreProgress struct {
+	Topology  string
+	Partition int32
+	// Position and End are changelog offsets; the restore is complete when they are equal.
+	Position, End int64
+	Done          bool
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.CommitInterval, 50*time.Millisecond)
+	setDefault(&c.MaxBatchRecords, 20_000)
+	setDefault(&c.MaxBatchBytes, 16<<20)
+	setDefault(&c.MaxTimers, 1000)
+	setDefault(&c.MaxHeld, 1000)
+	setDefault(&c.TransactionTimeout, 10*time.Second)
+	setDefault(&c.SessionTimeout, 10*time.Second)
+	setDefault(&c.CacheBytes, 16<<20)
+	return c
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Validate says everything that is wrong with c.
+func (c Config) Validate() error {
+	errs := []error{c.Kafka.Validate()}
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("data_dir: a directory for local state is needed"))
+	}
+	c = c.withDefaults()
+	for name, d := range map[string]time.Duration{
+		"commit_interval": c.CommitInterval, "transaction_timeout": c.TransactionTimeout, "session_timeout": c.SessionTimeout,
+	} {
+		if d < time.Millisecond {
+			errs = append(errs, fmt.Errorf("%s: %s is under a millisecond", name, d))
+		}
+	}
+	if c.CommitInterval*4 > c.TransactionTimeout {
+		errs = append(errs, fmt.Errorf("commit_interval: %s leaves no room in a transaction_timeout of %s", c.CommitInterval, c.TransactionTimeout))
+	}
+	for name, n := range map[string]int{
+		"max_batch_records": c.MaxBatchRecords, "max_batch_bytes": c.MaxBatchBytes, "max_timers": c.MaxTimers, "max_held": c.MaxHeld,
+	} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("%s: %d is less than 1", name, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d Deps) validate() error {
+	var errs []error
+	if d.Clock == nil {
+		errs = append(errs, errors.New("deps.clock is missing"))
+	}
+	if d.Logger == nil {
+		errs = append(errs, errors.New("deps.logger is missing"))
+	}
+	if d.Telemetry.Meter == nil || d.Telemetry.Tracer == nil {
+		errs = append(errs, errors.New("deps.telemetry is missing: use telemetry.Nop() for none"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,84 @@
+package stream
+
+import (
+	"maps"
+	"sync"
+)
+
+// ownership knows which tasks this member owns at any moment. It is fed by the group protocol itself (the
+// metadata of every join and the assignment of every sync) and not by the revoke callbacks alone: a
+// GroupTransactSession passes on only the first of several revokes between two transactions.
+//
+// A task that went away and came back has a new stint, so that its owner notices even if it did not look
+// in between.
+type ownership struct {
+	changed func() // called after every change, without the lock
+
+	mu     sync.Mutex // guards what follows; never held while calling out
+	stints map[int32]uint64
+	next   uint64
+	synced bool // there has been an assignment
+}
+
+func newOwnership(changed func()) *ownership {
+	return &ownership{changed: changed, stints: make(map[int32]uint64)}
+}
+
+// joining is told what the member still owns when it joins: everything else is gone.
+func (o *ownership) joining(current map[string][]int32) {
+	tasks := taskSet(current)
+	o.update(func() {
+		maps.DeleteFunc(o.stints, func(task int32, _ uint64) bool { return !tasks[task] })
+	})
+}
+
+// assigned is told the whole new assignment.
+func (o *ownership) assigned(assigned map[string][]int32) {
+	tasks := taskSet(assigned)
+	o.update(func() {
+		o.synced = true
+		maps.DeleteFunc(o.stints, func(task int32, _ uint64) bool { return !tasks[task] })
+		for task := range tasks {
+			if _, ok := o.stints[task]; !ok {
+				o.next++
+				o.stints[task] = o.next
+			}
+		}
+	})
+}
+
+// lost is told that some tasks are no longer this member's.
+func (o *ownership) lost(gone map[string][]int32) {
+	if len(gone) == 0 {
+		return
+	}
+	o.update(func() {
+		for task := range taskSet(gone) {
+			delete(o.stints, task)
+		}
+	})
+}
+
+// owned returns the tasks with their stints, and whether there has been an assignment yet.
+func (o *ownership) owned() (stints map[int32]uint64, synced bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.stints), o.synced
+}
+
+func (o *ownership) update(fn func()) {
+	o.mu.Lock()
+	fn()
+	o.mu.Unlock()
+	o.changed()
+}
+
+func taskSet(assignment map[string][]int32) map[int32]bool {
+	tasks := make(map[int32]bool)
+	for _, partitions := range assignment {
+		for _, p := range partitions {
+			tasks[p] = true
+		}
+	}
+	return tasks
+}

@@ -1,0 +1,63 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// readiness is what Ready answers from.
+type readiness struct {
+	mu      sync.Mutex // guards what follows; held for map accesses only
+	joined  bool
+	waiting map[int32]bool // partitions whose state is being restored
+	seen    map[int32]RestoreProgress
+}
+
+func newReadiness() *readiness {
+	return &readiness{waiting: make(map[int32]bool), seen: make(map[int32]RestoreProgress)}
+}
+
+// set notes which of the member's tasks are not at work yet.
+func (r *readiness) set(tasks map[int32]*ownedTask, joined bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.joined = joined
+	clear(r.waiting)
+	for p, t := range tasks {
+		if !t.active {
+			r.waiting[p] = true
+		}
+	}
+}
+
+// left notes that the member is none any more.
+func (r *readiness) left() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.joined = false
+	clear(r.waiting)
+	clear(r.seen)
+}
+
+func (r *readiness) progress(p RestoreProgress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[p.Partition] = p
+}
+
+func (r *readiness) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.joined {
+		return errors.New("joining the consumer group")
+	}
+	var errs []error
+	for _, p := range slices.Sorted(maps.Keys(r.waiting)) {
+		seen := r.seen[p]
+		errs = append(errs, fmt.Errorf("restoring partition %d: at %d of %d", p, seen.Position, seen.End))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,254 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/gofrs/flock"
+	"github.com/segmentio/ksuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sillage-cdp/sillage/pkg/run"
+)
+
+// Runner runs a topology on Kafka as one member of its consumer group: as many instances as there are
+// partitions share the work. It is a run.Component.
+type Runner struct {
+	top     Topology
+	cfg     Config
+	deps    Deps
+	logger  *slog.Logger
+	metrics *metrics
+	ready   *readiness
+	failed  chan error
+
+	mu      sync.Mutex // guards what follows: the handles between Start and Stop
+	lock    *flock.Flock
+	admin   *kgo.Client
+	caches  *storeCaches
+	cancel  context.CancelFunc
+	stopped chan struct{}
+}
+
+var _ run.Component = (*Runner)(nil)
+
+// NewRunner returns a runner of a topology. It does nothing until it is started.
+func NewRunner(top Topology, cfg Config, deps Deps) (*Runner, error) {
+	if err := errors.Join(top.Validate(), cfg.Validate(), deps.validate()); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	m, err := newMetrics(deps.Telemetry.Meter, top.Name)
+	if err != nil {
+		return nil, fmt.Errorf("making the metrics of topology %s: %w", top.Name, err)
+	}
+	return &Runner{
+		top: top, cfg: cfg, deps: deps, metrics: m, ready: newReadiness(), failed: make(chan error, 1),
+		logger: deps.Logger.With(slog.String("component", "stream"), slog.String("topology", top.Name)),
+	}, nil
+}
+
+// Start makes the internal topics, checks that the others are there and co-partitioned, and starts to
+// work in the background. State may still be restored when it returns; see Ready.
+func (r *Runner) Start(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped != nil {
+		return errors.New("the runner has been started already")
+	}
+	if err := r.lockData(); err != nil {
+		return err
+	}
+	admin, err := kgo.NewClient(r.cfg.Kafka.Options(r.deps.Logger)...)
+	if err != nil {
+		return fmt.Errorf("configuring the Kafka client: %w", err)
+	}
+	r.admin = admin
+	if err := ensureInternalTopics(ctx, admin, &r.top, r.cfg.Kafka.Replication); err != nil {
+		return fmt.Errorf("topology %s: %w", r.top.Name, err)
+	}
+	r.caches = newStoreCaches(r.cfg.CacheBytes)
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancel, r.stopped = cancel, make(chan struct{})
+	go r.run(background, r.stopped)
+	return nil
+}
+
+// lockData takes the data directory for this instance, and its id from there if none is configured.
+func (r *Runner) lockData() error {
+	dir := filepath.Join(r.cfg.DataDir, r.top.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "lock"))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("locking the data directory %s: %w", dir, err)
+	}
+	if !ok {
+		return fmt.Errorf("the data directory %s is in use by another instance: give each its own data_dir", dir)
+	}
+	r.lock = lock
+	if r.cfg.InstanceID != "" {
+		return nil
+	}
+	path := filepath.Join(dir, "instance")
+	id, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		id = []byte(ksuid.New().String())
+		err = os.WriteFile(path, id, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the instance id: %w", err)
+	}
+	r.cfg.InstanceID = strings.TrimSpace(string(id))
+	return nil
+}
+
+// Stop finishes the transaction in hand, leaves the group and closes the stores. Without time for that
+// (ctx) it returns, and the group finds out by the session time-out.
+func (r *Runner) Stop(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	if r.cancel != nil {
+		r.cancel()
+		select {
+		case <-r.stopped:
+		case <-ctx.Done():
+			return fmt.Errorf("stopping topology %s: %w", r.top.Name, ctx.Err())
+		}
+		r.cancel = nil
+		errs = append(errs, r.leave(ctx))
+	}
+	if r.admin != nil {
+		r.admin.Close()
+		r.admin = nil
+	}
+	if r.caches != nil {
+		errs = append(errs, r.caches.close())
+		r.caches = nil
+	}
+	if r.lock != nil {
+		errs = append(errs, r.lock.Unlock(), r.metrics.close())
+		r.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is nil once the group has been joined and all owned partitions have their state.
+func (r *Runner) Ready(context.Context) error { return r.ready.err() }
+
+// Failed tells of a failure that trying again cannot mend, such as missing rights.
+func (r *Runner) Failed() <-chan error { return r.failed }
+
+// run makes one session after the other until it is told to stop. A session that fails is followed by
+// another after a wait that grows while failures come quickly.
+func (r *Runner) run(ctx context.Context, stopped chan struct{}) {
+	defer close(stopped)
+	wait := minBackoff
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := r.session(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		r.metrics.rebuilds.Add(ctx, 1, r.metrics.attrs)
+		r.logger.WarnContext(ctx, "the session with Kafka failed; making a new one", slog.String("error", err.Error()))
+		if permanent(err) {
+			r.failed <- fmt.Errorf("topology %s: %w", r.top.Name, err)
+			return
+		}
+		if time.Since(begun) > 10*time.Second {
+			wait = minBackoff
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 5*time.Second)
+	}
+}
+
+const minBackoff = 100 * time.Millisecond
+
+// permanent errors are those that only an operator can mend.
+func permanent(err error) bool {
+	for _, e := range []error{
+		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+		kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedVersion, kerr.InvalidTransactionTimeout,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// session is one membership from beginning to end.
+func (r *Runner) session(ctx context.Context) error {
+	m := &member{
+		top: &r.top, cfg: r.cfg, clock: r.deps.Clock, logger: r.logger, metrics: r.metrics, ready: r.ready,
+		dir: r.cfg.DataDir, tasks: make(map[int32]*ownedTask), wakeups: make(chan struct{}, 1),
+	}
+	m.tracing = tracer{tracer: r.deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/pkg/stream")}
+	m.own = newOwnership(m.wake)
+	m.restore = &restorer{
+		top: &r.top, client: r.admin, dir: m.storeDir(), logger: r.logger, backoff: minBackoff,
+		settings: r.caches.settings(r.logger), progress: r.progress,
+	}
+	balancer := &taskBalancer{own: m.own, stored: func() []int32 { return storedPartitions(m.storeDir()) }}
+	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer)
+	opts = append(opts, kgo.OnPartitionsAssigned(m.onAssigned), kgo.OnPartitionsRevoked(m.onGone), kgo.OnPartitionsLost(m.onGone))
+	var err error
+	if r.cfg.AtLeastOnce {
+		m.session, err = newAtLeastOnce(opts)
+	} else {
+		m.session, err = newExactlyOnce(&r.top, r.cfg, opts)
+	}
+	if err != nil {
+		return err
+	}
+	err = m.run(ctx)
+	m.session.close()
+	return err
+}
+
+func (r *Runner) progress(p RestoreProgress) {
+	r.metrics.restoring(p)
+	r.ready.progress(p)
+	if r.deps.OnRestore != nil {
+		r.deps.OnRestore(p)
+	}
+}
+
+// storeCaches are shared by the stores of a runner.
+type storeCaches struct {
+	cache *pebble.Cache
+	files *pebble.FileCache
+}
+
+func newStoreCaches(bytes int64) *storeCaches {
+	c := &storeCaches{cache: pebble.NewCache(bytes)}
+	c.files = pebble.NewFileCache(1, 512)
+	return c
+}
+
+func (c *storeCaches) settings(logger *slog.Logger) storeSettings {
+	return storeSettings{cache: c.cache, files: c.files, logger: logger, now: time.Now}
+}
+
+func (c *storeCaches) close() error {
+	c.files.Unref()
+	c.cache.Unref()
+	return nil
+}
