@@ -44,6 +44,7 @@ const (
 	ReasonUnreachable     = "unreachable"
 	ReasonNoChannel       = "channel_missing"
 	ReasonNoTemplate      = "template_missing"
+	ReasonProfileTooLarge = "profile_too_large"
 	ReasonHoldout         = "holdout"
 )
 

@@ -186,6 +186,18 @@ func TestRefusals(t *testing.T) {
 	require.Equal(t, engine.ReasonTriggerTooLarge, refused.Steps[0].GetReason())
 }
 
+// TestProfileTooLarge: what cannot be written is held with its reason instead of stopping the journey.
+func TestProfileTooLarge(t *testing.T) {
+	s := store{}
+	huge := &profilev1.Profile{Traits: map[string]*profilev1.Trait{"x": {Json: fmt.Appendf(nil, "%q", bytes.Repeat([]byte("x"), 800<<10))}, "email": {Json: []byte(`"a@x.example"`)}}}
+	value, err := huge.MarshalVT()
+	require.NoError(t, err)
+	s.Put("p", value)
+	out := turn(t, s, tenantWith(compile(t, 1, mail("mail"))), cold{}, start, event("Start", ""))
+	require.Equal(t, engine.ReasonProfileTooLarge, out.Sends[0].GetReason())
+	require.Empty(t, out.Sends[0].GetTraits())
+}
+
 // BenchmarkEventOfNoJourney is the common case: an event that starts nothing, of a person in no journey,
 // that changes no trait.
 func BenchmarkEventOfNoJourney(b *testing.B) {
@@ -220,15 +232,15 @@ func BenchmarkEventInFlight(b *testing.B) {
 }
 
 // BenchmarkEnterAndSend is an event that starts a journey which sends at once and ends, with traits to
-// fold, eight caps' worth of ledger to count and all state to write.
+// fold, a ledger of up to eight sends to count and all state to write.
 func BenchmarkEnterAndSend(b *testing.B) {
 	tenant := tenantWith(compile(b, 1, mail("mail")))
-	tenant.Caps[0].Max = 1 << 20
+	tenant.Caps[0].Max = 9
 	s := store{}
 	input := event("Start", `{"amount":12000}`)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		out := turn(b, s, tenant, cold{}, start.Add(time.Duration(i%1000)*time.Millisecond), input)
+		out := turn(b, s, tenant, cold{}, start.Add(time.Duration(i)*time.Millisecond), input)
 		if len(out.Sends) != 1 || out.Sends[0].GetDecision() != deliveryv1.Decision_DECISION_SEND {
 			b.Fatal("not sent")
 		}

@@ -51,7 +51,7 @@ func (t *Turn) Event(resolved *profilev1.ResolvedEvent) {
 func moves(resolved *profilev1.ResolvedEvent) bool {
 	ev := resolved.GetEvent()
 	return len(resolved.GetNewIdentifiers()) > 0 || len(ev.GetTraits()) > 0 || len(ev.GetConsent().GetPurposes()) > 0 ||
-		ev.GetInternal() || bytes.Contains(ev.GetContext(), []byte(`"traits"`))
+		(ev.GetInternal() && ev.GetName() == profile.Unsubscribed) || bytes.Contains(ev.GetContext(), []byte(`"traits"`))
 }
 
 // byMachine says whether a scanner or prefetcher made a reaction.
@@ -71,6 +71,7 @@ func (t *Turn) Flip(m *segmentv1.MembershipChanged) {
 		t.postpone(m)
 		return
 	}
+	t.supersede(m.GetSegment())
 	t.flip(m)
 }
 

@@ -54,6 +54,11 @@ func (t *Turn) postpone(m *segmentv1.MembershipChanged) {
 	t.Timers = append(t.Timers, TimerChange{Due: t.now.Add(patience)})
 }
 
+// supersede forgets postponed flips of a segment of which a later one has come.
+func (t *Turn) supersede(segment string) {
+	t.releaseWhere(func(m *segmentv1.MembershipChanged) bool { return m.GetSegment() == segment }, func(*segmentv1.MembershipChanged) {})
+}
+
 // release handles the postponed flips whose merge is done.
 func (t *Turn) release() {
 	t.releaseWhere(func(m *segmentv1.MembershipChanged) bool { return t.merged(m.GetCauseId()) }, t.flip)

@@ -15,6 +15,10 @@ import (
 	"github.com/sillage-cdp/sillage/services/journey-orchestrator/internal/pressure"
 )
 
+// maxProfile is the largest profile, in bytes, that a send can carry: with the trigger and its own fields
+// it stays below what the stream runtime accepts as one record (900 KiB).
+const maxProfile = 768 << 10
+
 // verdict is what is decided on a send: wait until a time, or a decision with its reason.
 type verdict struct {
 	until    time.Time
@@ -55,6 +59,8 @@ func (t *Turn) judge(inst *journeyv1.Instance, m *journey.Message) verdict {
 		return held(ReasonNoTemplate)
 	case !reachable(t.person.Profile(), reach):
 		return held(ReasonUnreachable)
+	case t.person.Profile().SizeVT() > maxProfile:
+		return held(ReasonProfileTooLarge)
 	}
 	if !m.Transactional {
 		if v, decided := t.restrain(m); decided {

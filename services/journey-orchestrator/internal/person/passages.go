@@ -18,7 +18,15 @@ func (p *Person) Running() []*journeyv1.Instance {
 }
 
 // AnyRunning says whether a passage is under way.
-func (p *Person) AnyRunning() bool { return len(p.running().GetInstances()) > 0 }
+func (p *Person) AnyRunning() bool {
+	if _, loaded := p.parts[nameRunning]; !loaded {
+		// Most persons are in no journey: that costs one look-up and no memory.
+		if _, kept := p.read.Get(nameRunning); !kept {
+			return false
+		}
+	}
+	return len(p.running().GetInstances()) > 0
+}
 
 // Instance is the passage under way through a journey; nil if there is none.
 func (p *Person) Instance(journey string) *journeyv1.Instance {

@@ -53,6 +53,7 @@ func TestLazyAndExact(t *testing.T) {
 
 	s.log = nil
 	p = person.Open("bank", "ada", s)
+	require.False(t, person.Open("bank", "bob", &store{entries: map[string][]byte{}}).AnyRunning())
 	require.Equal(t, []string{"first", "later"}, []string{p.Running()[0].GetJourney(), p.Running()[1].GetJourney()})
 	require.True(t, p.HasScore("heat"))
 	require.Equal(t, int64(7), p.Membership("vip").GetSinceMs())
