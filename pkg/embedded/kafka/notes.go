@@ -180,12 +180,14 @@ func (n *notes) forgetStaged(before int64) {
 	maps.DeleteFunc(n.staged, func(_ string, e note) bool { return e.At < before })
 }
 
-// all renders the notes as entries.
+// all renders the notes as entries. The commit comes first: what is staged
+// belongs to transactions after it.
 func (n *notes) all() []note {
-	out := slices.Collect(maps.Values(n.staged))
+	var out []note
 	if n.commit != nil {
 		out = append(out, *n.commit)
 	}
+	out = slices.AppendSeq(out, maps.Values(n.staged))
 	out = append(out, n.fences...)
 	for k, offset := range n.floors {
 		out = append(out, note{Kind: noteFloor, TopicID: k.topicID, Topic: k.topic, Partition: k.partition, Offset: offset})

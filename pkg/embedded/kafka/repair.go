@@ -2,9 +2,7 @@ package kafka
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,8 +45,8 @@ type partitionWork struct {
 // open and none half ended: the commit that was under way is completed, any
 // other open transaction is aborted and its producer fenced.
 func (r *repairer) repair() (Repair, error) {
-	if _, err := os.Stat(filepath.Join(r.dir, "meta.json")); errors.Is(err, fs.ErrNotExist) {
-		return Repair{}, nil // died before its first start was complete
+	if started, err := checkFormat(r.dir); err != nil || !started {
+		return Repair{}, err
 	}
 	if err := r.read(); err != nil {
 		return r.report, err
@@ -66,6 +64,25 @@ func (r *repairer) repair() (Repair, error) {
 		return r.report, err
 	}
 	return r.report, r.mendProducers()
+}
+
+// checkFormat tells whether the broker ever completed a start on the directory,
+// and refuses files of a format that the repair does not know.
+func checkFormat(dir string) (started bool, err error) {
+	raw, err := readIfExists(filepath.Join(dir, "meta.json"))
+	if err != nil || raw == nil {
+		return false, err
+	}
+	var meta struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(raw, &meta); err != nil {
+		return false, fmt.Errorf("decoding %s: %w", filepath.Join(dir, "meta.json"), err)
+	}
+	if meta.Version != stateVersion {
+		return false, fmt.Errorf("the files in %s have format %d, this version can repair format %d: open and stop them with the version that wrote them", dir, meta.Version, stateVersion)
+	}
+	return true, nil
 }
 
 // read gathers what is known and finds the commit that was under way.

@@ -324,3 +324,27 @@ func appendBytes(t *testing.T, path, tail string) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 }
+
+// TestUnknownFormat is refused, not repaired by guess.
+func TestUnknownFormat(t *testing.T) {
+	s := midCommit(t)
+	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "meta.json"), []byte(`{"version":2}`), 0o600))
+	_, err := Open(testConfig(s.dir))
+	require.ErrorContains(t, err, "format 2")
+}
+
+// TestDeletedTopicStaysDeleted: the broker died before it removed all files of
+// a topic; a new topic of the name starts empty.
+func TestDeletedTopicStaysDeleted(t *testing.T) {
+	dir := t.TempDir()
+	b := startBroker(t, testConfig(dir))
+	createTopic(t, b, "events", 1, nil)
+	produce(t, client(t, b), "events", 0, "old")
+	copied := crashCopy(t, dir)
+	require.NoError(t, os.WriteFile(filepath.Join(copied, "topics.json"), []byte(`{"version":1,"topics":[]}`), 0o600))
+	b = startBroker(t, testConfig(copied))
+	createTopic(t, b, "events", 1, nil)
+	produce(t, client(t, b), "events", 0, "new")
+	again := startBroker(t, testConfig(crashCopy(t, copied)))
+	require.Equal(t, []string{"new"}, committed(t, again, "events"))
+}

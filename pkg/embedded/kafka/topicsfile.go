@@ -22,6 +22,7 @@ func (t *topic) id() (id [16]byte) {
 
 // topicTable finds topics by name and by id.
 type topicTable struct {
+	found  bool // the file is there
 	list   []topic
 	byName map[string]*topic
 	byID   map[[16]byte]*topic
@@ -41,7 +42,7 @@ func readTopics(dir string) (*topicTable, error) {
 			return nil, fmt.Errorf("decoding %s: %w", filepath.Join(dir, "topics.json"), err)
 		}
 	}
-	table := &topicTable{list: file.Topics, byName: make(map[string]*topic), byID: make(map[[16]byte]*topic)}
+	table := &topicTable{found: raw != nil, list: file.Topics, byName: make(map[string]*topic), byID: make(map[[16]byte]*topic)}
 	for i := range table.list {
 		t := &table.list[i]
 		table.byName[t.Name], table.byID[t.id()] = t, t
