@@ -32,7 +32,7 @@ func (p *Person) Finish() (Outcome, error) {
 		p.armed, outcome.Due = p.next, p.next
 	}
 	blank := true
-	for _, i := range p.active {
+	for _, i := range p.due {
 		p.program.Leaves[i].Trim(&p.work[i].data, p.asOf)
 	}
 	for i := range p.program.Leaves {

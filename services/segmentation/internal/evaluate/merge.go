@@ -45,7 +45,7 @@ func (p *Person) Absorb(src Reader) error {
 	if err != nil {
 		return err
 	}
-	p.dirty = true
+	p.dirty, p.whole = true, true
 	p.now = max(p.now, other.asOf)
 	p.asOf = p.now
 	p.first = min(p.first, other.first)

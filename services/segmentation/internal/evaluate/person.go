@@ -83,6 +83,9 @@ type Person struct {
 	work    []leafWork
 	active  []int32 // leaves over events that remember something
 	touched []int32 // leaves that the event in hand changed
+	due     []int32 // leaves that may change by now: touched or active
+	whole   bool    // all active leaves must be gone through, whatever the timer says
+	horizon int64   // no other leaf changes before it
 	members []bool  // by segment
 	facts   facts
 	ledger  ledger
@@ -140,7 +143,7 @@ func (p *Person) reset(program *condition.Program, store Store) {
 	p.stored, p.dirty, p.ending, p.dropped = false, false, false, 0
 	p.asOf, p.first, p.armed, p.next = window.Never, window.Forever, window.Forever, window.Forever
 	p.facts, p.ledger = facts{due: window.Forever}, ledger{}
-	p.flips, p.touched = p.flips[:0], p.touched[:0]
+	p.flips, p.touched, p.due, p.whole = p.flips[:0], p.touched[:0], nil, false
 }
 
 // Event takes an event in.
@@ -193,7 +196,7 @@ func (p *Person) Tick() error {
 		return nil
 	}
 	if p.armed <= p.now {
-		p.armed, p.dirty = window.Forever, true
+		p.armed, p.dirty, p.whole = window.Forever, true, true
 	}
 	p.advance(window.Never, Cause{})
 	return p.facts.err
@@ -239,7 +242,7 @@ func (p *Person) reconsider(at int64, cause Cause) {
 // advance evaluates every instant up to now. A flip at the instant of the event in hand has its cause,
 // any other one is the work of time.
 func (p *Person) advance(event int64, cause Cause) {
-	p.schedule()
+	p.schedule(event)
 	for p.next <= p.now && p.facts.err == nil {
 		at := p.next
 		p.asOf = at
@@ -255,16 +258,30 @@ func (p *Person) advance(event int64, cause Cause) {
 	p.asOf = max(p.asOf, p.now)
 }
 
-// schedule finds the next instant of every leaf, and of all.
-func (p *Person) schedule() {
-	p.next = p.facts.due
+// schedule finds the next instant of every leaf that may have one by now, and the earliest of all. The
+// timer is never set later than any leaf's next instant: while it is not due, only the leaves that the
+// event in hand touched can have something to say, and they had nothing to say before it.
+func (p *Person) schedule(event int64) {
+	quick := !p.whole && p.armed > p.now && p.first <= p.asOf
+	p.due, p.next = p.active, p.facts.due
+	if quick {
+		p.due, p.next = p.touched, min(p.armed, p.facts.due)
+	}
 	if p.first > p.asOf {
 		p.next = min(p.next, p.first)
 	}
-	for _, i := range p.active {
+	for _, i := range p.due {
 		work := &p.work[i]
-		work.next = p.program.Leaves[i].At(&work.data, p.asOf).Next
+		if quick && event > p.asOf {
+			work.next = event
+		} else {
+			work.next = p.program.Leaves[i].At(&work.data, p.asOf).Next
+		}
 		p.next = min(p.next, work.next)
+	}
+	p.horizon = window.Forever
+	if quick {
+		p.horizon = p.armed
 	}
 }
 
@@ -275,11 +292,11 @@ func (p *Person) step(at int64) bool {
 		p.foldDue(at)
 		changed = p.judgeFacts(at)
 	}
-	p.next = p.facts.due
+	p.next = min(p.horizon, p.facts.due)
 	if p.first > at {
 		p.next = min(p.next, p.first)
 	}
-	for _, i := range p.active {
+	for _, i := range p.due {
 		work := &p.work[i]
 		if work.next <= at {
 			verdict := p.program.Leaves[i].At(&work.data, at)
@@ -335,7 +352,7 @@ func (p *Person) flip(segment *condition.Segment, in bool, at int64, cause Cause
 // redefine answers everything anew after the segments changed. What a leaf that lives on remembers is
 // kept; segments that are gone are left.
 func (p *Person) redefine() error {
-	p.dirty = true
+	p.dirty, p.whole = true, true
 	p.asOf = p.now
 	if err := p.openFacts(); err != nil {
 		return err
