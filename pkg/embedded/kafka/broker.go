@@ -33,6 +33,10 @@ type Config struct {
 	// Addr is host:port to listen on. Default: [DefaultAddr]. Port 0 takes a
 	// free one.
 	Addr string
+	// Advertise is host:port that clients are told to connect to, where that
+	// differs from Addr: in a container, or behind a forwarded port. Default:
+	// the address listened on, with 127.0.0.1 for a wildcard.
+	Advertise string
 	// Logger is told of repairs, maintenance and faults. Required.
 	Logger *slog.Logger
 
@@ -86,6 +90,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		errs = append(errs, errors.New("Logger: required"))
+	}
+	if c.Advertise != "" {
+		if _, _, err := net.SplitHostPort(c.Advertise); err != nil {
+			errs = append(errs, fmt.Errorf("Advertise: %q is not host:port: %w", c.Advertise, err))
+		}
 	}
 	if c.Partitions < 1 {
 		errs = append(errs, fmt.Errorf("Partitions: %d is less than 1", c.Partitions))
@@ -146,7 +155,7 @@ func Open(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, dir: dir, failed: make(chan error, 1)}
-	if b.port, err = listen(cfg.Addr); err != nil {
+	if b.port, err = listen(cfg.Addr, cfg.Advertise); err != nil {
 		return nil, errors.Join(err, dir.unlock())
 	}
 	if err := b.mend(); err != nil {
@@ -304,7 +313,9 @@ func brokerConfigs(cfg Config) map[string]string {
 }
 
 // Stop ends the broker: it writes down its state, transactions and groups
-// included, and gives directory and address back. Stopping twice does nothing.
+// included, and gives directory and address back. It waits for that whatever
+// the context says: a state written in part is a crash to the next start.
+// Stopping twice does nothing.
 func (b *Broker) Stop(_ context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -353,7 +364,7 @@ func (b *Broker) savedWhole() error {
 	return fmt.Errorf("the embedded Kafka could not write its state (%s is left over): see the log; the next start repairs the directory", filepath.Base(left[0]))
 }
 
-// Addr is the address that clients connect to, host:port.
+// Addr is the address that clients are told to connect to, host:port.
 func (b *Broker) Addr() string { return b.port.advertised.String() }
 
 // Addrs is [Broker.Addr] as the list of seed brokers that clients take.

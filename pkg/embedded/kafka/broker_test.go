@@ -124,6 +124,13 @@ func TestAdvertisesReachableAddress(t *testing.T) {
 	meta, err := kadm.NewClient(client(t, b)).BrokerMetadata(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1", meta.Brokers[0].Host)
+
+	cfg = testConfig(t.TempDir())
+	cfg.Advertise = "kafka.example:19092"
+	require.Equal(t, cfg.Advertise, startBroker(t, cfg).Addr())
+	cfg.Advertise = "nowhere"
+	_, err = Open(cfg)
+	require.ErrorContains(t, err, "Advertise")
 }
 
 // TestFullDisk refuses records while space is short and takes them after.

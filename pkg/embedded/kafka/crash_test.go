@@ -141,7 +141,7 @@ func pause(d time.Duration) { <-time.After(d) }
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	p, err := listen("127.0.0.1:0")
+	p, err := listen("127.0.0.1:0", "")
 	require.NoError(t, err)
 	p.close(false)
 	return p.advertised.String()

@@ -31,9 +31,9 @@ func (advertised) Network() string { return "tcp" }
 // String implements [net.Addr].
 func (a advertised) String() string { return string(a) }
 
-// listen binds an address. The broker tells its clients the address they can
-// reach: the host asked for, or 127.0.0.1 where that is a wildcard.
-func listen(addr string) (*port, error) {
+// listen binds an address. The broker tells its clients the advertised address,
+// or without one the host asked for, or 127.0.0.1 where that is a wildcard.
+func listen(addr, advertise string) (*port, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("the embedded Kafka's address %q is not host:port: %w", addr, err)
@@ -49,6 +49,9 @@ func listen(addr string) (*port, error) {
 		host = "127.0.0.1"
 	}
 	at := net.JoinHostPort(host, strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+	if advertise != "" {
+		at = advertise
+	}
 	return &port{
 		ln: ln, advertised: advertised(at), conns: make(chan net.Conn),
 		closing: make(chan struct{}), done: make(chan struct{}),
