@@ -62,6 +62,8 @@ func asException(err error, version string) *exception {
 		ex = exceptionf(codeSyntaxError, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed)")
 	case errors.Is(err, statement.ErrServerFile):
 		ex = exceptionf(codeOutfileNotAllowed, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE and FROM INFILE are not allowed over HTTP")
+	case errors.Is(err, statement.ErrForeignValues):
+		ex = exceptionf(codeAccessDenied, "ACCESS_DENIED", "Not enough privileges: %s in the embedded engine (setting external_sources)", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		ex = exceptionf(codeQueryCancelled, "QUERY_WAS_CANCELLED", "The request ended before the query did")
 	default:

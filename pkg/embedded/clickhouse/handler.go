@@ -225,9 +225,17 @@ func (h *handler) insert(ctx context.Context, c *conn, req *request, st statemen
 	if err != nil {
 		return err
 	}
+	var guard statement.ValuesGuard
+	guarded := strings.EqualFold(st.Format, "Values") && !h.cfg.ExternalSources
 	buffer := make([]byte, 256<<10)
 	for {
 		n, err := fill(data, buffer)
+		if guarded {
+			if refused := guard.Check(buffer[:n]); refused != nil {
+				stream.Cancel()
+				return refused
+			}
+		}
 		if !stream.Append(buffer[:n]) {
 			break // Done says why
 		}

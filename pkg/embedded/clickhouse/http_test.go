@@ -170,6 +170,8 @@ func TestErrorsAreClickHousesOwn(t *testing.T) {
 		{"SELECT * FROM file('/etc/passwd')", "497", http.StatusInternalServerError},
 		{"SELECT file('/etc/passwd')", "497", http.StatusInternalServerError},
 		{"SELECT * FROM url('http://127.0.0.1/', 'CSV', 'a String')", "497", http.StatusInternalServerError},
+		{"INSERT INTO FUNCTION null('a String') VALUES (file('/etc/passwd'))", "497", http.StatusInternalServerError},
+		{"SELECT * FROM format(Values, 'a String', '(file(\\'/etc/passwd\\'))')", "497", http.StatusInternalServerError},
 		{"SELECT 1 INTO OUTFILE '/tmp/x'", "371", http.StatusInternalServerError},
 	} {
 		a := c.post(tt.statement)

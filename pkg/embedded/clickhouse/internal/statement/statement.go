@@ -43,8 +43,9 @@ type Statement struct {
 	// KeepsSession says that the statement changes the session beyond itself (SET, USE, temporary
 	// tables, transactions).
 	KeepsSession bool
-	// Foreign says that the statement names the function file(), or a dictionary source other than
-	// a table. The engine has no right that would forbid the two.
+	// Foreign says that the statement names the function file(), or what may hide it, or a
+	// dictionary source other than a table. The engine has no right that would forbid these. For
+	// the data of an INSERT ... VALUES see [ValuesGuard].
 	Foreign bool
 	// Incomplete says that the text ends before the header of an Insert does.
 	Incomplete bool
@@ -217,13 +218,31 @@ func (w *walker) reach(t token) {
 	if !t.is("(") {
 		return
 	}
-	name := strings.Trim(w.text[w.previous.begin:w.previous.end], "`\"")
+	name := w.text[w.previous.begin:w.previous.end]
 	switch {
-	case strings.EqualFold(name, "file") && w.previous.kind != tokenSign:
+	case w.previous.kind == tokenSign:
+	case w.previous.kind == tokenQuoted && strings.Contains(name, `\`):
+		w.foreign = true // an escape may spell anything
+	case strings.EqualFold(strings.Trim(name, "`\""), "file"):
 		w.foreign = true
+	case strings.EqualFold(strings.Trim(name, "`\""), "format"):
+		w.foreign = w.foreign || !plainFormat(w.text, t.end)
 	case w.previous.word(w.text, "SOURCE"):
 		w.source = true
 	}
+}
+
+// plainFormat tells whether the arguments that begin here, of the table function format() or the
+// string function of that name, cannot name the format Values, within which a string may hold
+// expressions.
+func plainFormat(text string, begin int) bool {
+	lex := lexer{text: text, pos: begin}
+	name, after := lex.next(), lex.next()
+	spelled := text[name.begin:name.end]
+	if name.kind == tokenSign || strings.Contains(spelled, `\`) || strings.EqualFold(strings.Trim(spelled, "'`\""), "values") {
+		return false
+	}
+	return after.is(",")
 }
 
 // clause keeps "FORMAT name" as the result's format as long as nothing but SETTINGS follows it, so
