@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
@@ -49,6 +51,8 @@ type Deps struct {
 	Clock     clock.Clock
 	Logger    *slog.Logger
 	Telemetry telemetry.Providers
+	// KafkaOptions are added to the options of every Kafka client, for instance a dialer.
+	KafkaOptions []kgo.Opt
 	// OnRestore, if set, is told how far the restore of a partition has come. It must not block.
 	OnRestore func(RestoreProgress)
 }

@@ -142,6 +142,8 @@ func (m *member) poll(ctx context.Context) (kgo.Fetches, error) {
 		case errors.Is(e.Err, context.Canceled), errors.Is(e.Err, context.DeadlineExceeded):
 		case errors.Is(e.Err, kerr.FencedInstanceID):
 			return nil, fmt.Errorf("%w: another instance has the id %q: %w", errRebuild, m.cfg.InstanceID, e.Err)
+		case permanent(e.Err):
+			return nil, fmt.Errorf("polling %s: %w", e.Topic, e.Err)
 		case errors.As(e.Err, &group):
 			// The client joins again by itself; until then nothing it does can commit.
 			m.logger.Warn("the consumer group session ended; joining again", slog.String("error", e.Err.Error()))

@@ -68,7 +68,7 @@ func (r *Runner) Start(ctx context.Context) error {
 	if err := r.lockData(); err != nil {
 		return err
 	}
-	admin, err := kgo.NewClient(r.cfg.Kafka.Options(r.deps.Logger)...)
+	admin, err := kgo.NewClient(append(r.cfg.Kafka.Options(r.deps.Logger), r.deps.KafkaOptions...)...)
 	if err != nil {
 		return fmt.Errorf("configuring the Kafka client: %w", err)
 	}
@@ -185,7 +185,7 @@ const minBackoff = 100 * time.Millisecond
 func permanent(err error) bool {
 	for _, e := range []error{
 		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
-		kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedVersion, kerr.InvalidTransactionTimeout,
+		kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedVersion, kerr.InvalidTransactionTimeout, kerr.InvalidSessionTimeout,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -209,6 +209,7 @@ func (r *Runner) session(ctx context.Context) error {
 	balancer := &taskBalancer{own: m.own, stored: func() []int32 { return storedPartitions(m.storeDir()) }}
 	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer)
 	opts = append(opts, kgo.OnPartitionsAssigned(m.onAssigned), kgo.OnPartitionsRevoked(m.onGone), kgo.OnPartitionsLost(m.onGone))
+	opts = append(opts, r.deps.KafkaOptions...)
 	var err error
 	if r.cfg.AtLeastOnce {
 		m.session, err = newAtLeastOnce(opts)

@@ -24,7 +24,7 @@ const testPartitions = 4
 
 func startKfake(t testing.TB, topics ...string) *kfake.Cluster {
 	t.Helper()
-	return kafkatest.StartCluster(t, kfake.SeedTopics(testPartitions, topics...))
+	return kafkatest.StartCluster(t, kfake.SeedTopics(testPartitions, topics...), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 }
 
 func kafkaConfig(brokers []string) kafka.Config {
