@@ -85,21 +85,28 @@ func (g *ValuesGuard) outside(c byte) error {
 	if len(g.word) > 0 {
 		g.endWord()
 	}
+	if c == '$' || c == '(' && g.called {
+		return ErrForeignValues
+	}
+	if !g.opens(before, c) && strings.IndexByte(" \t\r\n\f\v/-", c) < 0 {
+		g.called = false
+	}
+	return nil
+}
+
+// opens notes the beginning of a quoted piece or a comment.
+func (g *ValuesGuard) opens(before, c byte) bool {
 	switch {
-	case c == '$':
-		return ErrForeignValues
-	case c == '(' && g.called:
-		return ErrForeignValues
 	case c == '\'' || c == '"' || c == '`':
 		g.within, g.called = c, false
 	case before == '/' && c == '*':
 		g.within, g.last = '*', ' '
 	case before == '-' && c == '-', c == '#':
 		g.within = '-'
-	case strings.IndexByte(" \t\r\n\f\v/-", c) < 0:
-		g.called = false
+	default:
+		return false
 	}
-	return nil
+	return true
 }
 
 func (g *ValuesGuard) addToWord(c byte) {
