@@ -34,7 +34,7 @@ func client(t testing.TB, b *Broker, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(b.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }), kgo.MetadataMinAge(10 * time.Millisecond),
 	}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(cl.Close)
@@ -244,4 +244,23 @@ func TestFullDiskIsNotReady(t *testing.T) {
 	err := b.Ready(t.Context())
 	require.ErrorContains(t, err, cfg.DataDir)
 	require.ErrorContains(t, err, "records are refused until there is space")
+}
+
+// TestSyncWrites serves transactions with every write forced to disk.
+func TestSyncWrites(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.SyncWrites = true
+	b := startBroker(t, cfg)
+	createTopic(t, b, "events", 2, nil)
+	cl := client(t, b, kgo.TransactionalID("writer"))
+	require.NoError(t, cl.BeginTransaction())
+	produce(t, cl, "events", 0, "a")
+	produce(t, cl, "events", 1, "b")
+	stageOffset(t, cl, 3)
+	require.NoError(t, cl.Flush(t.Context()))
+	require.NoError(t, cl.EndTransaction(t.Context(), kgo.TryCommit))
+	cfg.DataDir = crashCopy(t, cfg.DataDir)
+	again := startBroker(t, cfg)
+	require.ElementsMatch(t, []string{"a", "b"}, committed(t, again, "events"))
+	require.EqualValues(t, 3, groupOffset(t, again))
 }
