@@ -187,9 +187,10 @@ func abort(ctx context.Context, client *kgo.Client) {
 	_ = client.EndTransaction(ctx, kgo.TryAbort)
 }
 
-// fenced says whether another writer took the turn.
+// fenced says whether another writer took the turn, so that nothing of the change was committed. A
+// broker says InvalidTxnState when it has aborted the transaction for the other before the commit arrived.
 func fenced(err error) bool {
-	for _, code := range []error{kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.ConcurrentTransactions} {
+	for _, code := range []error{kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.ConcurrentTransactions} {
 		if errors.Is(err, code) {
 			return true
 		}
