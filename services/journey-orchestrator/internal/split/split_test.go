@@ -29,7 +29,7 @@ func TestProportions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.Int32Range(1, 100), 2, 6).Draw(t, "weights")
 		salt := rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "salt")
-		const n = 20_000
+		const n = 5_000
 		counts := make([]int, len(weights))
 		var total int32
 		for _, w := range weights {
@@ -77,7 +77,7 @@ func total(weights []int32) (sum int32) {
 // TestIndependence: the arms of two splits of one journey are independent, so that the effect of one
 // does not hide in the other.
 func TestIndependence(t *testing.T) {
-	const n = 40_000
+	const n = 20_000
 	var both [2][2]int
 	for i := range n {
 		profile := fmt.Sprintf("profile-%d", i)
