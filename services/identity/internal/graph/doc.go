@@ -7,7 +7,8 @@
 //     whom a limit holds apart (two user ids, by default).
 //   - With limits that nothing reaches, the people are the connected components of the links, whatever
 //     the order in which they come.
-//   - The answer to a request that comes twice is the same as if it came once.
+//   - A question that is repeated before the anchor asks another changes nothing, though others have
+//     changed the graph meanwhile.
 //
 // How a request is matched: its identifiers are taken in the order of policy.Compare (known persons
 // first, then by priority). Each brings its profile, or itself if it has none, and joins what was
@@ -22,10 +23,11 @@
 // the graph has not heard may already have events there: unless it is the anchor that asks and says that
 // it has none, the graph records the derived profile and merges it like any other.
 //
-// State, under the tenant's key, each entry small: `i/<namespace:value>` the profile of an identifier,
-// `p/<profile>` what is counted of a profile or into which it went, `m/<profile>/<namespace:value>` one
-// entry for each member. A request reads and writes a few of them; a merge as many as the smaller side
-// has members, which the limits bound.
+// State, under the tenant's key, each entry small: `i/<namespace:value>` the profile of an identifier and
+// the last question that it asked, `p/<profile>` what is counted of a profile or into which it went,
+// `m/<profile>/<namespace:value>` one entry for each member. A request reads and writes a few of them; a
+// merge as many as the ending profile has members, which the limits bound.
 //
-// TestPolicyCases, TestPeopleAreComponentsInAnyOrder and TestLimitsHold would catch the loss of a promise.
+// TestPolicyCases, TestPeopleAreComponentsInAnyOrder, TestLimitsHold and TestAskingAgainUndoesNothing
+// would catch the loss of a promise.
 package graph

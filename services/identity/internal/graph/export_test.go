@@ -21,3 +21,9 @@ func Recode(b []byte) ([]byte, error) {
 	}
 	return p.append(nil), nil
 }
+
+// Owner shows the profile of an identifier's entry to the tests.
+func Owner(b []byte) string {
+	profile, _ := cutOwner(b)
+	return profile
+}

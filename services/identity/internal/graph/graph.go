@@ -20,6 +20,8 @@ type Request struct {
 	AnchorSinceMs int64
 	// Identifiers of the event, the anchor among them.
 	Identifiers []policy.Identifier
+	// MessageID names the event. The same one again, of the same anchor, is the same question.
+	MessageID string
 	// AtMs is the time of the event.
 	AtMs int64
 }
@@ -106,6 +108,7 @@ type linker struct {
 	// profiles are those loaded so far, dirty ones are written at the end.
 	profiles map[string]*profile
 	dirty    []*profile
+	buf      []byte
 }
 
 // candidate is an identifier of the request.
@@ -126,23 +129,71 @@ func Link(st State, pol *policy.Policy, req Request) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
+	if l.asked() {
+		l.answerAgain(candidates)
+	} else if err := l.match(candidates); err != nil {
+		return Decision{}, err
+	}
+	for _, p := range l.dirty {
+		l.buf = p.append(l.buf[:0])
+		st.Put(profileName(p.id), l.buf)
+	}
+	return l.d, nil
+}
+
+// asked is true if this question of the anchor was the last that was answered.
+func (l *linker) asked() bool {
+	value, ok := l.st.Get(identifierName(l.req.Anchor))
+	if !ok || l.req.MessageID == "" {
+		return false
+	}
+	_, asked := cutOwner(value)
+	return asked == l.req.MessageID
+}
+
+// match answers a new question.
+func (l *linker) match(candidates []candidate) error {
 	g := l.gather(candidates)
 	survivor, err := l.settle(g)
 	if err != nil {
-		return Decision{}, err
+		return err
 	}
 	if err := l.apply(g, survivor); err != nil {
-		return Decision{}, err
+		return err
 	}
 	if err := l.answer(g, survivor); err != nil {
-		return Decision{}, err
+		return err
 	}
-	var buf []byte
-	for _, p := range l.dirty {
-		buf = p.append(buf[:0])
-		st.Put(profileName(p.id), buf)
+	l.putOwner(l.req.Anchor, l.d.Answer.ProfileID, l.req.MessageID)
+	return nil
+}
+
+// answerAgain answers a question that was answered before, from what the graph knows now, and changes
+// nothing: meanwhile other events may have moved what it speaks of, and the event is not news.
+func (l *linker) answerAgain(candidates []candidate) {
+	a := Assignment{Anchor: l.req.Anchor}
+	event := candidates[0].profile // the event is the person's whom the best identifier names
+	for _, c := range candidates {
+		if event == nil {
+			event = c.profile
+		}
+		if c.id == l.req.Anchor {
+			a.ProfileID = c.profile.id
+		}
 	}
-	return l.d, nil
+	if event.id != a.ProfileID {
+		a.EventProfileID = event.id
+	}
+	for _, c := range candidates {
+		switch {
+		case c.id == l.req.Anchor:
+		case c.profile == event:
+			a.Linked = append(a.Linked, c.id)
+		default:
+			a.Refused = append(a.Refused, c.id)
+		}
+	}
+	l.d.Answer = a
 }
 
 // candidates loads the identifiers of the request, in the order of what they are worth.
@@ -170,7 +221,8 @@ func (l *linker) candidates() ([]candidate, error) {
 // profileOf returns the profile of an identifier, recording the derived one where events may stand on it.
 func (l *linker) profileOf(id policy.Identifier) (*profile, error) {
 	if value, ok := l.st.Get(identifierName(id)); ok {
-		return l.load(string(value))
+		owner, _ := cutOwner(value)
+		return l.load(owner)
 	}
 	if !policy.DerivesAtOnce(id.Namespace) {
 		return nil, nil
@@ -228,12 +280,21 @@ func (l *linker) touch(p *profile) {
 
 // join makes id a member of p.
 func (l *linker) join(id policy.Identifier, p *profile, from, reason string) {
-	l.st.Put(identifierName(id), []byte(p.id))
+	asked := ""
+	if value, ok := l.st.Get(identifierName(id)); ok {
+		_, asked = cutOwner(value)
+	}
+	l.putOwner(id, p.id, asked)
 	l.st.Put(memberPrefix(p.id)+id.String(), []byte{1})
 	p.add(id.Namespace, 1)
 	p.known = p.known || l.pol.Rule(id.Namespace).Known
 	l.touch(p)
 	l.d.Entries = append(l.d.Entries, Entry{Action: Linked, ProfileID: p.id, Identifier: id, From: from, Reason: reason})
+}
+
+func (l *linker) putOwner(id policy.Identifier, profile, asked string) {
+	l.buf = appendOwner(l.buf[:0], profile, asked)
+	l.st.Put(identifierName(id), l.buf)
 }
 
 // leave takes id out of p.

@@ -49,12 +49,17 @@ func (w *world) visit(anchor string) {
 // link sends the request of an event with these identifiers, the anchor first.
 func (w *world) link(t require.TestingT, shorts string) graph.Decision {
 	w.clock++
+	return w.ask(t, fmt.Sprintf("m%d", w.clock), shorts)
+}
+
+func (w *world) ask(t require.TestingT, messageID, shorts string) graph.Decision {
 	var ids []policy.Identifier
 	for _, short := range strings.Fields(shorts) {
 		ids = append(ids, parse(short))
 	}
 	d, err := graph.Link(w.st, w.pol, graph.Request{
 		Tenant: tenant, Anchor: ids[0], AnchorProfile: w.profiles[ids[0]], Identifiers: ids, AtMs: w.clock,
+		MessageID: messageID,
 	})
 	require.NoError(t, err)
 	for _, a := range append(d.Notices, d.Answer) {
@@ -66,7 +71,7 @@ func (w *world) link(t require.TestingT, shorts string) graph.Decision {
 // of returns the profile of an identifier in the graph; empty if it has none.
 func (w *world) of(short string) string {
 	value, _ := w.st.Get("i/" + parse(short).String())
-	return string(value)
+	return graph.Owner(value)
 }
 
 func crmPolicy() *policy.Policy {
@@ -203,11 +208,42 @@ func TestMergeTellsEveryAnchorConcerned(t *testing.T) {
 func TestAskingTwiceChangesNothing(t *testing.T) {
 	w := newWorld(crmPolicy())
 	w.visit("a1")
-	first := w.link(t, "a1 u1 e1")
-	again := w.link(t, "a1 u1 e1")
+	first := w.ask(t, "q", "a1 u1 e1")
+	again := w.ask(t, "q", "a1 u1 e1")
 	require.Equal(t, first.Answer, again.Answer)
 	require.Empty(t, again.Merges)
 	require.Empty(t, again.Entries)
+}
+
+// An answer that is late is asked for again; what others did meanwhile must stand.
+func TestAskingAgainUndoesNothing(t *testing.T) {
+	t.Run("a device that changed hands meanwhile", func(t *testing.T) {
+		w := newWorld(crmPolicy())
+		w.ask(t, "q", "a1 u1 d1")
+		w.link(t, "a2 u2 d1")
+		again := w.ask(t, "q", "a1 u1 d1")
+		require.Empty(t, again.Entries)
+		require.Equal(t, []policy.Identifier{parse("u1")}, again.Answer.Linked)
+		require.Equal(t, []policy.Identifier{parse("d1")}, again.Answer.Refused)
+		require.Equal(t, w.of("u2"), w.of("d1"))
+	})
+	t.Run("an anchor that was merged meanwhile", func(t *testing.T) {
+		w := newWorld(crmPolicy())
+		w.ask(t, "q", "a1 d1")
+		w.link(t, "a2 u2 d1")
+		again := w.ask(t, "q", "a1 d1")
+		require.Empty(t, again.Entries)
+		require.Equal(t, w.of("u2"), again.Answer.ProfileID)
+	})
+	t.Run("an anchor at its limit", func(t *testing.T) {
+		w := newWorld(crmPolicy())
+		for _, step := range []string{"a1 u1", "a2 u1", "a3 u1"} {
+			w.link(t, step)
+		}
+		first := w.ask(t, "q", "a4 u1 e1")
+		require.Equal(t, first.Answer, w.ask(t, "q", "a4 u1 e1").Answer)
+		require.NotEmpty(t, first.Answer.EventProfileID)
+	})
 }
 
 func TestLoweredLimitPartsNobody(t *testing.T) {
@@ -242,12 +278,13 @@ func checkGraph(t require.TestingT, w *world) {
 		identifiers++
 		id, ok := policy.Parse(strings.TrimPrefix(name, "i/"))
 		require.True(t, ok)
-		_, ok = w.st.Get("m/" + string(value) + "/" + id.String())
+		owner := graph.Owner(value)
+		_, ok = w.st.Get("m/" + owner + "/" + id.String())
 		require.True(t, ok, "%s is not a member of its profile", name)
-		if members[string(value)] == nil {
-			members[string(value)] = map[string]int{}
+		if members[owner] == nil {
+			members[owner] = map[string]int{}
 		}
-		members[string(value)][id.Namespace]++
+		members[owner][id.Namespace]++
 		return true
 	})
 	require.Equal(t, identifiers, w.st.Count("m/"), "a member that is not an identifier")

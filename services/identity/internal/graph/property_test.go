@@ -173,7 +173,7 @@ func maps(w *world) map[string]string {
 	all := map[string]string{}
 	w.st.Range("i/", func(name string, value []byte) bool {
 		id, _ := policy.Parse(strings.TrimPrefix(name, "i/"))
-		all[id.Value] = string(value)
+		all[id.Value] = graph.Owner(value)
 		return true
 	})
 	return all

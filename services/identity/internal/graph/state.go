@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,6 +22,22 @@ func identifierName(id policy.Identifier) string { return "i/" + id.Namespace + 
 func profileName(profile string) string { return "p/" + profile }
 
 func memberPrefix(profile string) string { return "m/" + profile + "/" }
+
+// appendOwner writes the entry of an identifier: its profile, and behind a zero byte the last question
+// of it as an anchor that was answered, if it ever asked.
+func appendOwner(b []byte, profile, asked string) []byte {
+	b = append(b, profile...)
+	if asked != "" {
+		b = append(append(b, 0), asked...)
+	}
+	return b
+}
+
+// cutOwner is the inverse of appendOwner.
+func cutOwner(b []byte) (profile, asked string) {
+	owner, question, _ := bytes.Cut(b, []byte{0})
+	return string(owner), string(question)
+}
 
 // profile is what is kept of a profile besides its members.
 type profile struct {

@@ -53,7 +53,7 @@ func (g *grapher) Process(ctx *stream.Context, rec stream.Record) error {
 	d, err := graph.Link(ctx, g.policies.For(request.GetTenant()), graph.Request{
 		Tenant: request.GetTenant(), Anchor: identifierOf(request.GetAnchor()),
 		AnchorProfile: request.GetAnchorProfileId(), AnchorSinceMs: request.GetAnchorSinceMs(),
-		Identifiers: identifiersOf(request.GetIdentifiers()), AtMs: request.GetAtMs(),
+		Identifiers: identifiersOf(request.GetIdentifiers()), AtMs: request.GetAtMs(), MessageID: request.GetMessageId(),
 	})
 	if err != nil {
 		return fmt.Errorf("linking: %w", err)
