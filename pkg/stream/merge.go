@@ -13,6 +13,7 @@ const (
 	metaName   = "m" // keyMeta
 	heldPrefix = "h" // + sequence: records that wait, in order
 	partPrefix = "p" // + transfer + index: parts of a transfer that is not whole yet
+	partsCount = "c" // + transfer: how many of them there are
 	waitTimer  = internalPrefix + "wait"
 	// maxDone bounds the merges that a key remembers because their state came before their announcement.
 	maxDone = 128
@@ -180,9 +181,7 @@ func (t *task) hold(k *keyOverlay, meta *keyMeta, env *envelope) {
 		t.handle(k, env)
 		return
 	}
-	held := *env
-	held.path = nil // it has arrived; should it have to leave, its way begins here
-	t.over.set(k, tableMeta, heldName(meta.heldNext), encodeEnvelope(&held))
+	t.over.set(k, tableMeta, heldName(meta.heldNext), encodeEnvelope(env))
 	meta.heldNext++
 	meta.held++
 	t.saveWaits(k, meta)
@@ -277,7 +276,7 @@ func (t *task) endKey(k *keyOverlay, merge Merge) {
 	}
 	meta := t.meta(k)
 	held := t.takeHeld(k, &meta)
-	parts := t.takeParts(k)
+	parts := t.takeParts(k, "")
 	meta.epoch++
 	t.handOver(k, &meta, merge)
 	for _, p := range parts {

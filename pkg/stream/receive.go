@@ -41,40 +41,49 @@ func (t *task) receivePart(rec *Record, p *part) {
 		t.merge(rec, k, &meta, []*part{p})
 		return
 	}
-	p.path = nil
-	t.over.set(k, tableMeta, partName(p), encodePart(p))
-	if p.index+1 < p.count {
+	// The part keeps the way that it came: should this key end before the rest is here, it goes on as if
+	// it had never stopped, ahead of the rest.
+	transfer := transferName(p)
+	t.over.set(k, tableMeta, partName(transfer, p.index), encodePart(p))
+	have := 1
+	if n := t.over.get(k, tableMeta, partsCount+transfer); n != nil {
+		have += int(binary.BigEndian.Uint64(n))
+	}
+	if uint64(have) < p.count {
+		t.over.set(k, tableMeta, partsCount+transfer, binary.BigEndian.AppendUint64(nil, uint64(have)))
 		return
 	}
-	// Parts of a transfer are written in order to one partition and follow the same pointers: the last
-	// one is the last to come.
-	parts := t.takeTransfer(k, partName(p)[:len(partName(p))-8])
-	t.merge(rec, k, &meta, parts)
+	t.merge(rec, k, &meta, t.takeParts(k, transfer))
 }
 
-// partName is the name under which a part waits: its transfer (the key that ended and which of its
-// pointers) and its index.
-func partName(p *part) string {
+// transferName names a transfer by the key that ended and which of its pointers it followed.
+func transferName(p *part) string {
 	var w writer
-	w.buf = append(w.buf, partPrefix...)
 	w.string(p.key)
 	w.uint(p.epoch)
-	return string(binary.BigEndian.AppendUint64(w.buf, p.index))
+	return string(w.buf)
 }
 
-// takeParts removes the parts of transfers that are not whole and returns them in order.
-func (t *task) takeParts(k *keyOverlay) []*part { return t.takeTransfer(k, partPrefix) }
+func partName(transfer string, index uint64) string {
+	return partPrefix + transfer + string(binary.BigEndian.AppendUint64(nil, index))
+}
 
-func (t *task) takeTransfer(k *keyOverlay, prefix string) []*part {
+// takeParts removes the parts of one transfer (or of all, if it is empty) that wait here and returns them
+// in order.
+func (t *task) takeParts(k *keyOverlay, transfer string) []*part {
 	var parts []*part
 	var names []string
-	t.over.scan(k, tableMeta, prefix, func(name string, value []byte) bool {
+	t.over.scan(k, tableMeta, partPrefix+transfer, func(name string, value []byte) bool {
 		p, err := decodePart(value)
 		if err != nil {
 			t.over.err = errors.Join(errCorrupt, err)
 			return false
 		}
 		parts = append(parts, p)
+		names = append(names, name)
+		return true
+	})
+	t.over.scan(k, tableMeta, partsCount+transfer, func(name string, _ []byte) bool {
 		names = append(names, name)
 		return true
 	})
