@@ -106,7 +106,8 @@ func revisionOf(sorted []*definitionv1.Definition) uint64 {
 	return binary.BigEndian.Uint64(digest.Sum(nil))
 }
 
-// Revision differs whenever the content differs, and is the same in every process for the same content.
+// Revision differs whenever the content differs, and is the same for the same content in every process of
+// one build.
 func (s *Snapshot) Revision() uint64 {
 	if s == nil {
 		return 0

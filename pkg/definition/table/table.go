@@ -34,9 +34,13 @@ import (
 	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
 )
 
-// fetchWait is how long the broker holds a fetch that finds nothing. It bounds how late it is noticed
-// that the end was reached where the last records of the topic were compacted away.
-const fetchWait = 250 * time.Millisecond
+const (
+	// fetchWait is how long the broker holds a fetch that finds nothing.
+	fetchWait = 250 * time.Millisecond
+	// pollWait bounds a poll, with room for emptyAnswers fetches that find nothing. Two polls are how
+	// late it is noticed that the end was reached where the last records were compacted away.
+	pollWait = 3 * fetchWait
+)
 
 // Table is a run.Component and a definition.Provider.
 type Table struct {
@@ -46,7 +50,7 @@ type Table struct {
 	snapshot    atomic.Pointer[definition.Snapshot]
 	undecodable atomic.Int64
 	caughtUp    atomic.Bool
-	fetches     *fetchCounter
+	fetches     fetchCounter
 	failed      chan error
 
 	// Owned by the reading goroutine.
@@ -55,6 +59,7 @@ type Table struct {
 	mu       sync.Mutex // guards the fields below; never held while waiting
 	client   *kgo.Client
 	position int64 // all records before this offset were read
+	idle     int64 // polls that proved that there was nothing to read
 	changed  chan struct{}
 	moved    chan struct{}
 	cancel   context.CancelFunc
@@ -70,8 +75,8 @@ func New(cfg kafka.Config, logger *slog.Logger) (*Table, error) {
 	}
 	t := &Table{
 		cfg: cfg, logger: logger, failed: make(chan error, 1),
-		fetches: newFetchCounter(), definitions: map[string]*definitionv1.Definition{},
-		changed: make(chan struct{}), moved: make(chan struct{}),
+		definitions: map[string]*definitionv1.Definition{},
+		changed:     make(chan struct{}), moved: make(chan struct{}),
 	}
 	t.snapshot.Store(definition.NewSnapshot())
 	return t, nil
@@ -86,7 +91,7 @@ func (t *Table) Start(ctx context.Context) error {
 		// Markers of transactions take up offsets: without them the position would stay before the end.
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(fetchWait),
-		kgo.WithHooks(t.fetches),
+		kgo.WithHooks(&t.fetches),
 	)...)
 	if err != nil {
 		return fmt.Errorf("configuring the Kafka client: %w", err)
@@ -177,17 +182,19 @@ func (t *Table) Refresh(ctx context.Context) error {
 // WaitFor returns when every record before offset has been read and is in the snapshot. It is meant for
 // who wrote a record and wants to read it back.
 func (t *Table) WaitFor(ctx context.Context, offset int64) error {
-	begun := t.fetches.count()
+	t.mu.Lock()
+	begun := t.idle
+	t.mu.Unlock()
 	for {
 		t.mu.Lock()
-		position, moved, client := t.position, t.moved, t.client
+		position, idle, moved := t.position, t.idle, t.moved
 		t.mu.Unlock()
-		if position >= offset || (client != nil && t.fetches.idle(begun) && client.BufferedFetchRecords() == 0) {
+		// The first idle poll may have begun before the record was written, the second has not.
+		if position >= offset || idle-begun >= 2 {
 			return nil
 		}
 		select {
 		case <-moved:
-		case <-t.fetches.next():
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the definitions to be read: %w", ctx.Err())
 		}
@@ -198,16 +205,43 @@ func (t *Table) WaitFor(ctx context.Context, offset int64) error {
 func (t *Table) read(ctx context.Context, client *kgo.Client, done chan<- struct{}) {
 	defer close(done)
 	for {
-		fetches := client.PollFetches(ctx)
+		answered := t.fetches.answered.Load()
+		fetches, err := poll(ctx, client)
 		if ctx.Err() != nil || fetches.IsClientClosed() {
 			return
 		}
-		if err := fatal(fetches); err != nil {
+		if err != nil {
 			t.failed <- fmt.Errorf("reading %s: %w", topics.Definitions, err)
 			return
 		}
-		t.apply(fetches)
+		if fetches.NumRecords() > 0 {
+			t.apply(fetches)
+			continue
+		}
+		if t.fetches.answered.Load()-answered >= emptyAnswers {
+			t.move(func() { t.idle++ })
+		}
 	}
+}
+
+// move changes the position under the lock and wakes who waits for it.
+func (t *Table) move(change func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change()
+	close(t.moved)
+	t.moved = make(chan struct{})
+}
+
+// poll waits for records for at most pollWait.
+func poll(ctx context.Context, client *kgo.Client) (kgo.Fetches, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
+	defer cancel()
+	fetches := client.PollFetches(ctx)
+	if ctx.Err() != nil && fetches.NumRecords() == 0 {
+		return nil, nil
+	}
+	return fetches, fatal(fetches)
 }
 
 // fatal is the first error of a fetch that going on would not heal. The client itself retries what can
@@ -234,18 +268,13 @@ func (t *Table) apply(fetches kgo.Fetches) {
 	if changes > 0 {
 		t.snapshot.Store(definition.NewSnapshot(slices.Collect(maps.Values(t.definitions))...))
 	}
-	t.fetches.delivered()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if next > t.position {
-		t.position = next
-		close(t.moved)
-		t.moved = make(chan struct{})
-	}
-	if changes > 0 {
-		close(t.changed)
-		t.changed = make(chan struct{})
-	}
+	t.move(func() {
+		t.position = max(t.position, next)
+		if changes > 0 {
+			close(t.changed)
+			t.changed = make(chan struct{})
+		}
+	})
 }
 
 // take applies one record and says whether anything changed.

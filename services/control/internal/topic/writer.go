@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -87,13 +88,29 @@ func (w *Writer) Update(ctx context.Context, decide Decide) error {
 	if w.closed {
 		return ErrClosed
 	}
-	for range maxTurns {
-		err := w.tryOnce(ctx, decide)
-		if !fenced(err) {
-			return err
+	return w.untilNotFenced(ctx, decide)
+}
+
+// untilNotFenced tries again while others come in between, after pauses of random length: two writers
+// that came back at once would only fence each other again.
+func (w *Writer) untilNotFenced(ctx context.Context, decide Decide) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, time.Second
+	var last error
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		if last = w.tryOnce(ctx, decide); fenced(last) {
+			return struct{}{}, last
 		}
+		return struct{}{}, backoff.Permanent(last)
+	}, backoff.WithBackOff(pause), backoff.WithMaxTries(maxTurns), backoff.WithMaxElapsedTime(0))
+	switch {
+	case !fenced(last):
+		return last
+	case ctx.Err() != nil:
+		return fmt.Errorf("taking the turn again: %w", err)
+	default:
+		return ErrBusy
 	}
-	return ErrBusy
 }
 
 // Close waits for a change in flight to finish; later ones are refused. It may be called twice.
