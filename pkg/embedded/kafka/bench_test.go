@@ -6,9 +6,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The broker with its notes, and bare, to see what they cost.
@@ -82,4 +84,30 @@ func transactOnce(b *testing.B, session *kgo.GroupTransactSession) int {
 	require.NoError(b, err)
 	require.True(b, committed)
 	return fetches.NumRecords()
+}
+
+// BenchmarkNotes is what a transaction pays: one note of its offsets in four
+// partitions and one of its commit.
+func BenchmarkNotes(b *testing.B) {
+	dir := b.TempDir()
+	l, err := openNotes(dir, newNotes(), false)
+	require.NoError(b, err)
+	h := &hooks{dir: dir, notes: l, now: time.Now, failed: func(err error) { require.NoError(b, err) }}
+	offsets := kmsg.NewPtrTxnOffsetCommitRequest()
+	offsets.TransactionalID, offsets.Group = "writer", "readers"
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	for p := range int32(4) {
+		part := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		part.Partition = p
+		topic.Partitions = append(topic.Partitions, part)
+	}
+	offsets.Topics = append(offsets.Topics, topic)
+	end := kmsg.NewPtrEndTxnRequest()
+	end.TransactionalID, end.Commit, end.Version = "writer", true, 5
+	b.ReportAllocs()
+	for b.Loop() {
+		require.Nil(b, h.stage(offsets))
+		require.Nil(b, h.end(end))
+	}
+	require.NoError(b, l.close())
 }
