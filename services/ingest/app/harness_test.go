@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,13 @@ import (
 	"github.com/sillage-cdp/sillage/services/ingest/app"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if brokers := os.Getenv(envChild); brokers != "" {
+		serveAsChild(strings.Split(brokers, ","))
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	webKey    = "wk_web_0123456789"
