@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
@@ -25,7 +26,10 @@ import (
 	"github.com/sillage-cdp/sillage/services/journey-orchestrator/app"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The Apache Kafka that all tests share, where one is asked for, lives as long as the process.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sillage-cdp/sillage/pkg/kafkatest.(*Apache).Restart.func1"))
+}
 
 const base = `
 kind: tenant
@@ -87,6 +91,11 @@ func TestRestartInMidWait(t *testing.T) {
 		require.NoError(t, err)
 		defer client.Close()
 		require.NoError(t, cfg.EnsureTopics(t.Context(), client, topics.All()))
+		// A broker answers that a topic is made before its own metadata show it.
+		require.Eventually(t, func() bool {
+			listed, err := kadm.NewClient(client).ListTopics(t.Context(), topics.ProfileLog, topics.Segments, topics.Scores, topics.Sends, topics.Steps)
+			return err == nil && listed.Error() == nil
+		}, 20*time.Second, 50*time.Millisecond)
 		definitions := &live{}
 		definitions.current.Store(snapshot(t, 1, "hello"))
 		manual := clock.NewManual(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC))
