@@ -6,5 +6,5 @@
 // takes more memory than the source's limit, all bodies together never more than the handler's; once Drain
 // returns, no request that was accepted is unanswered. No identifier, trait or key is logged or measured.
 //
-// The tests of the package drive it over HTTP and Kafka (kfake); hostile_test.go holds the bounds.
+// The tests of package app drive it over HTTP and a broker; hostile_test.go there holds the bounds.
 package httpapi

@@ -9,7 +9,8 @@
 // Its limit: after ErrUnavailable some records may be in Kafka, or get there later. The caller's client
 // sends the batch again with the same message ids and identity drops what it has seen.
 //
-// TestAckBeforeReturn, TestSilentBroker and TestOrderOfOneIdentity catch the loss of the promises.
+// TestBufferIsBounded and, in package app, TestAnswerComesAfterTheAcknowledgement, TestSilentBroker and
+// TestOrderOfOneIdentity catch the loss of the promises.
 package producer
 
 import (

@@ -12,5 +12,5 @@
 // returns, since it views the body and memory that is used again.
 //
 // The conformance test (conformance_test.go) reads like the specification; FuzzDecode looks for bodies
-// that break the promises; BenchmarkDecode measures against encoding/json.
+// that break the promises; BenchmarkEvent measures against encoding/json.
 package wire
