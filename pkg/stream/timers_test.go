@@ -1,0 +1,209 @@
+package stream
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/sillage-cdp/sillage/pkg/clock"
+)
+
+// alarm sets, moves and cancels timers: "<id> <seconds>", "<id> off".
+type alarm struct{ fired *[]string }
+
+func (alarm) Process(ctx *Context, rec Record) error {
+	var id, when string
+	if _, err := fmt.Sscan(string(rec.Value), &id, &when); err != nil {
+		return err
+	}
+	if when == "off" {
+		ctx.CancelTimer(id)
+		return nil
+	}
+	seconds, err := strconv.Atoi(when)
+	if err != nil {
+		return err
+	}
+	ctx.SetTimer(id, ctx.Now().Add(time.Duration(seconds)*time.Second), rec.Key)
+	return nil
+}
+
+func (alarm) Timer(ctx *Context, timer Timer) error {
+	if timer.Due.After(ctx.Now()) {
+		return fmt.Errorf("fired %s before its time", timer.Due.Sub(ctx.Now()))
+	}
+	ctx.Emit("out", ctx.Key(), fmt.Appendf(nil, "%s %d", timer.ID, timer.Due.Unix()))
+	return nil
+}
+
+func (alarm) Merge(*Context, *Source) error { return nil }
+
+func alarmTopology() Topology {
+	return Topology{Name: "alarm", Inputs: []string{"in"}, Outputs: []string{"out"}, New: func() Processor { return alarm{} }}
+}
+
+// TestTimersFireOnceInOrder compares random sets, moves, cancels and waits with a list.
+func TestTimersFireOnceInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		start := time.Unix(1_700_000_000, 0)
+		d, err := NewDriver(DriverConfig{Start: start, Partitions: int32(rapid.IntRange(1, 3).Draw(t, "partitions"))}, alarmTopology())
+		require.NoError(t, err)
+		due := make(map[string]int64) // key + id → due
+		var want, got []string
+		pass := func(to time.Time) {
+			var now []string
+			for name, at := range due {
+				if at <= to.Unix() {
+					now = append(now, fmt.Sprint(at, " ", name))
+					delete(due, name)
+				}
+			}
+			slices.Sort(now)
+			want = append(want, now...)
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			key, id := fmt.Sprint("k", rapid.IntRange(0, 3).Draw(t, "key")), fmt.Sprint("t", rapid.IntRange(0, 3).Draw(t, "id"))
+			switch rapid.IntRange(0, 4).Draw(t, "what") {
+			case 0:
+				require.NoError(t, d.Send("in", []byte(key), []byte(id+" off")))
+				delete(due, key+" "+id)
+			case 1:
+				to := d.Now().Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "wait")) * time.Second)
+				pass(to)
+				require.NoError(t, d.Advance(to))
+			default:
+				in := rapid.IntRange(-5, 60).Draw(t, "in")
+				due[key+" "+id] = d.Now().Unix() + int64(in)
+				pass(d.Now())
+				require.NoError(t, d.Send("in", []byte(key), fmt.Appendf(nil, "%s %d", id, in)))
+			}
+		}
+		pass(d.Now().Add(time.Hour))
+		require.NoError(t, d.Advance(d.Now().Add(time.Hour)))
+		for _, rec := range d.Output("out") {
+			var id string
+			var at int64
+			_, err := fmt.Sscan(string(rec.Value), &id, &at)
+			require.NoError(t, err)
+			got = append(got, fmt.Sprint(at, " ", string(rec.Key), " ", id))
+		}
+		slices.Sort(got) // of the same due time the order is by key, not by length of key
+		slices.Sort(want)
+		require.Equal(t, want, got)
+		require.Empty(t, d.DeadLetters())
+	})
+}
+
+// TestManyTimersDueTogether: a hundred thousand fire in bounded sweeps with events between them, across a
+// restart, and a clock that jumps ahead and back fires none twice.
+func TestManyTimersDueTogether(t *testing.T) {
+	brokers := startKfake(t, "in", "out").ListenAddrs()
+	start := time.Unix(1_700_000_000, 0)
+	now := clock.NewManual(start)
+	deps := testDeps(t)
+	deps.Clock = now
+	cfg := Config{Kafka: kafkaConfig(brokers), DataDir: t.TempDir(), CommitInterval: 20 * time.Millisecond}
+	r := startRunner(t, alarmTopology(), cfg, deps)
+	out := startTail(t, brokers, "out")
+
+	const timers = 100_000
+	feeder := newWriter(t, brokers)
+	for i := range timers {
+		feeder.send("in", fmt.Sprint("k", i%5000), fmt.Sprintf("t%d 3600", i))
+	}
+	feeder.send("in", "mark", "before 0")
+	feeder.flush()
+	out.waitFor(t, 1)
+	for p := range testPartitions {
+		feeder.send("in", fmt.Sprint("mark", p), "again 0")
+	}
+	feeder.flush()
+	out.waitFor(t, 1+testPartitions)
+
+	now.Advance(3 * 24 * time.Hour)
+	out.waitFor(t, timers/10)
+	stopRunner(t, r)
+	now.Advance(-time.Hour)
+	startRunner(t, alarmTopology(), cfg, deps)
+	feeder.send("in", "k1", "event 0")
+	feeder.flush()
+	records := out.waitFor(t, timers+2+testPartitions)
+	seen := make(map[string]bool)
+	for _, rec := range records {
+		name := string(rec.Key) + " " + string(rec.Value)
+		require.False(t, seen[name], name)
+		seen[name] = true
+	}
+	require.Len(t, records, timers+2+testPartitions)
+}
+
+// TestSweepsAreBounded: events wait for one sweep at most.
+func TestSweepsAreBounded(t *testing.T) {
+	top := alarmTopology()
+	task := newTask(&top, 0, newMemStore())
+	now := time.Unix(1_700_000_000, 0)
+	task.begin(now)
+	for i := range 5000 {
+		task.process(&Record{Topic: "in", Key: []byte("k"), Value: fmt.Appendf(nil, "t%d %d", i, i%100)})
+	}
+	require.NoError(t, task.commit(0))
+	task.begin(now.Add(time.Hour))
+	var last int64
+	for fired := 0; fired < 5000; {
+		n := task.fireTimers(1000)
+		require.Equal(t, 1000, n)
+		fired += n
+		for _, out := range task.takeOutputs() {
+			var id string
+			var at int64
+			_, err := fmt.Sscan(string(out.value), &id, &at)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, at, last)
+			last = at
+		}
+		require.NoError(t, task.commit(0))
+		task.begin(now.Add(time.Hour))
+	}
+	require.Zero(t, task.fireTimers(1000))
+	_, any := task.nextDue()
+	require.False(t, any)
+}
+
+// TestAbortLeavesNoTrace: a batch that is dropped is as if it had never been, timers included.
+func TestAbortLeavesNoTrace(t *testing.T) {
+	top := alarmTopology()
+	s := newMemStore()
+	task := newTask(&top, 0, s)
+	now := time.Unix(1_700_000_000, 0)
+	set := func(value string) {
+		task.process(&Record{Topic: "in", Key: []byte("k"), Value: []byte(value)})
+	}
+	task.begin(now)
+	set("a 10")
+	set("b 20")
+	require.NoError(t, task.commit(7))
+	size := s.size()
+	for range 3 {
+		task.begin(now.Add(time.Minute))
+		set("a off")
+		set("b 5")
+		set("c 0")
+		require.Equal(t, 1, task.fireTimers(10))
+		task.abort()
+		require.Empty(t, task.takeOutputs())
+		require.Equal(t, size, s.size())
+		due, ok := task.nextDue()
+		require.True(t, ok)
+		require.Equal(t, now.Add(10*time.Second).UTC(), due)
+	}
+	task.begin(now.Add(time.Minute))
+	require.Equal(t, 2, task.fireTimers(10))
+	require.Len(t, task.takeOutputs(), 2)
+	require.NoError(t, task.commit(8))
+	require.Zero(t, s.size())
+}
