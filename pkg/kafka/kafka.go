@@ -48,13 +48,26 @@ func (c Config) Validate() error {
 func (c Config) Options(logger *slog.Logger) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
-		kgo.WithLogger(kslog.New(logger.With(slog.String("component", "kafka")))),
+		kgo.WithLogger(quiet{kslog.New(logger.With(slog.String("component", "kafka")))}),
+		// KIP-714: our metrics go to our own operators, not to the broker's.
+		kgo.DisableClientMetrics(),
 		// A broker that does not answer is given up in seconds, so that start-up can say so.
 		kgo.DialTimeout(5 * time.Second),
 		kgo.RetryTimeout(30 * time.Second),
 		// Metadata that is at most this old: a topic made by another service is seen within a second.
 		kgo.MetadataMinAge(250 * time.Millisecond),
 	}
+}
+
+// quiet keeps the client's play-by-play for debugging: normal operation logs nothing.
+type quiet struct{ kgo.Logger }
+
+// Level is debug if the logger's is, else warn.
+func (q quiet) Level() kgo.LogLevel {
+	if level := q.Logger.Level(); level == kgo.LogLevelDebug {
+		return level
+	}
+	return kgo.LogLevelWarn
 }
 
 // ProducerOptions are for producers whose records must be neither lost nor doubled by the client: acks

@@ -1,0 +1,61 @@
+// Package rpc answers ProfileService from the serving copy.
+package rpc
+
+import (
+	"context"
+	"log/slog"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	decisionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/decision/v1"
+	"github.com/sillage-cdp/sillage/services/decision/internal/store"
+	"github.com/sillage-cdp/sillage/services/decision/internal/view"
+)
+
+// maxIdentifier bounds an identifier that is looked up, in bytes.
+const maxIdentifier = 1024
+
+// Server is ProfileService.
+type Server struct {
+	decisionv1.UnimplementedProfileServiceServer
+	store  *store.Store
+	logger *slog.Logger
+}
+
+// New returns the service on a serving copy.
+func New(s *store.Store, logger *slog.Logger) *Server { return &Server{store: s, logger: logger} }
+
+// GetProfile is the profile behind an identifier.
+func (s *Server) GetProfile(ctx context.Context, req *decisionv1.GetProfileRequest) (*decisionv1.GetProfileResponse, error) {
+	id := req.GetIdentifier()
+	switch {
+	case req.GetTenant() == "":
+		return nil, status.Error(codes.InvalidArgument, "tenant: must not be empty")
+	case id.GetNamespace() == "" || id.GetValue() == "":
+		return nil, status.Error(codes.InvalidArgument, "identifier: namespace and value must not be empty")
+	case len(id.GetNamespace())+len(id.GetValue()) > maxIdentifier:
+		return nil, status.Errorf(codes.InvalidArgument, "identifier: longer than %d bytes", maxIdentifier)
+	}
+	resp, found, err := s.read(req)
+	if err != nil {
+		s.logger.ErrorContext(ctx, "reading a profile failed", slog.Any("error", err))
+		return nil, status.Error(codes.Internal, "the serving copy cannot be read")
+	}
+	if !found {
+		return nil, status.Errorf(codes.NotFound, "tenant %s has no profile with this identifier", req.GetTenant())
+	}
+	return resp, nil
+}
+
+func (s *Server) read(req *decisionv1.GetProfileRequest) (*decisionv1.GetProfileResponse, bool, error) {
+	profileID := req.GetIdentifier().GetValue()
+	if req.GetIdentifier().GetNamespace() != "profile_id" {
+		entry, found, err := s.store.Lookup(req.GetTenant(), req.GetIdentifier())
+		if err != nil || !found {
+			return nil, false, err
+		}
+		profileID = entry.GetProfileId()
+	}
+	return view.Read(s.store, req.GetTenant(), profileID)
+}
