@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func newDeps(t *testing.T, brokers []string) app.Deps {
+func newDeps(t testing.TB, brokers []string) app.Deps {
 	return app.Deps{
 		Kafka:       kafka.Config{Brokers: brokers, Partitions: 3, Replication: 1},
 		Definitions: definition.Static(definition.NewSnapshot()),
@@ -32,7 +32,7 @@ func newDeps(t *testing.T, brokers []string) app.Deps {
 	}
 }
 
-func newClient(t *testing.T, deps app.Deps, opts ...kgo.Opt) *kgo.Client {
+func newClient(t testing.TB, deps app.Deps, opts ...kgo.Opt) *kgo.Client {
 	client, err := kgo.NewClient(append(deps.Kafka.ProducerOptions(deps.Logger), opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)

@@ -108,7 +108,9 @@ type linker struct {
 	// profiles are those loaded so far, dirty ones are written at the end.
 	profiles map[string]*profile
 	dirty    []*profile
-	buf      []byte
+	// noted is true once the anchor's entry holds this question.
+	noted bool
+	buf   []byte
 }
 
 // candidate is an identifier of the request.
@@ -125,11 +127,12 @@ func Link(st State, pol *policy.Policy, req Request) (Decision, error) {
 		return Decision{}, ErrNoAnchor
 	}
 	l := &linker{st: st, pol: pol, req: req, profiles: make(map[string]*profile, 4)}
+	again := l.asked() // before candidates notes the question
 	candidates, err := l.candidates()
 	if err != nil {
 		return Decision{}, err
 	}
-	if l.asked() {
+	if again {
 		l.answerAgain(candidates)
 	} else if err := l.match(candidates); err != nil {
 		return Decision{}, err
@@ -164,7 +167,9 @@ func (l *linker) match(candidates []candidate) error {
 	if err := l.answer(g, survivor); err != nil {
 		return err
 	}
-	l.putOwner(l.req.Anchor, l.d.Answer.ProfileID, l.req.MessageID)
+	if !l.noted {
+		l.putOwner(l.req.Anchor, l.d.Answer.ProfileID, l.req.MessageID)
+	}
 	return nil
 }
 
@@ -281,7 +286,9 @@ func (l *linker) touch(p *profile) {
 // join makes id a member of p.
 func (l *linker) join(id policy.Identifier, p *profile, from, reason string) {
 	asked := ""
-	if value, ok := l.st.Get(identifierName(id)); ok {
+	if id == l.req.Anchor {
+		asked, l.noted = l.req.MessageID, true
+	} else if value, ok := l.st.Get(identifierName(id)); ok {
 		_, asked = cutOwner(value)
 	}
 	l.putOwner(id, p.id, asked)

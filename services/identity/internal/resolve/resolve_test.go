@@ -331,9 +331,9 @@ func TestDuplicates(t *testing.T) {
 
 func TestLargeAnchorsAreSweptInBoundedSteps(t *testing.T) {
 	b := newBench(t, "a1")
-	const ids = 30_000
+	const ids = 9_000
 	for i := range ids {
-		b.now = start.Add(time.Duration(i/10_000) * 72 * time.Hour)
+		b.now = start.Add(time.Duration(i/3_000) * 72 * time.Hour)
 		b.event(fmt.Sprintf("m%d", i), "")
 	}
 	for before := ids; b.st.Count("d/") > 0; {
