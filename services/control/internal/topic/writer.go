@@ -187,10 +187,33 @@ func commit(ctx context.Context, client *kgo.Client, writes []Write) (int64, err
 		abort(ctx, client)
 		return 0, fmt.Errorf("writing %s: %w", topics.Definitions, err)
 	}
+	if err := partitionKnown(ctx, client); err != nil {
+		abort(ctx, client)
+		return 0, err
+	}
 	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return 0, fmt.Errorf("committing to %s: %w", topics.Definitions, err)
 	}
 	return records[len(records)-1].Offset, nil
+}
+
+// partitionKnown waits until the client shows the partition that it has just written to. On the first
+// write to a topic the client (franz-go v1.22.2) may keep a record's promise before it publishes the
+// topic's partitions; a transaction ended in between looks empty to EndTransaction, which then aborts it
+// and returns nil. PartitionLeader reads what EndTransaction reads.
+func partitionKnown(ctx context.Context, client *kgo.Client) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if leader, _, err := client.PartitionLeader(topics.Definitions, 0); err == nil && leader >= 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the leader of %s: %w", topics.Definitions, ctx.Err())
+		}
+	}
 }
 
 // abort gives a transaction up as well as it can be done.
