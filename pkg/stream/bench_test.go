@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
-
 )
 
 // benchCounter is a stage as services have them: read, change and write state, emit one record.
@@ -161,7 +160,7 @@ type benchAlarm struct{ benchCounter }
 
 func (benchAlarm) Process(ctx *Context, rec Record) error {
 	in := binary.BigEndian.Uint64(rec.Value)
-	ctx.SetTimer(string(rec.Value), ctx.Now().Add(time.Duration(in)*time.Second), rec.Key)
+	ctx.SetTimer("t"+string(rec.Value), ctx.Now().Add(time.Duration(in)*time.Second), rec.Key)
 	return nil
 }
 
@@ -265,4 +264,3 @@ func BenchmarkDriver(b *testing.B) {
 		}
 	}
 }
-

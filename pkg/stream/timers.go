@@ -10,7 +10,7 @@ import (
 // timerCursor remembers where in the due index the next timer can be, so that neither the sweep nor the
 // wait for the next one walks over what has fired already (deleted keys that a store still carries).
 type timerCursor struct {
-	floor []byte // no committed timer lies before it
+	floor []byte // no committed timer lies before it; nil: nothing is known yet
 	first []byte // the first timer of the store, if known is set
 	known bool
 	sweep []byte // in the batch in hand: everything in the store before it has been looked at
@@ -32,7 +32,7 @@ func (c *timerCursor) committed(lowest []byte) {
 	if c.sweep != nil {
 		c.floor, c.sweep = c.sweep, nil
 	}
-	if lowest != nil && (c.floor == nil || bytes.Compare(lowest, c.floor) < 0) {
+	if lowest != nil && c.floor != nil && bytes.Compare(lowest, c.floor) < 0 {
 		c.floor = append([]byte(nil), lowest...)
 	}
 }

@@ -174,6 +174,34 @@ func TestSweepsAreBounded(t *testing.T) {
 	require.False(t, any)
 }
 
+// TestTimersOfAnEarlierRunAreNotSkipped: a task that opens a store knows nothing of its timers, and
+// setting a later one must not make it think that there is none before.
+func TestTimersOfAnEarlierRunAreNotSkipped(t *testing.T) {
+	top := alarmTopology()
+	s := newMemStore()
+	now := time.Unix(1_700_000_000, 0)
+	run := func(value string) *task {
+		task := newTask(&top, 0, s)
+		task.begin(now)
+		task.process(&Record{Topic: "in", Key: []byte("k"), Value: []byte(value)})
+		require.NoError(t, task.commit(0))
+		return task
+	}
+	run("a 10")
+	run("b 20")
+	task := run("c 30")
+	due, ok := task.nextDue()
+	require.True(t, ok)
+	require.Equal(t, now.Add(10*time.Second).UTC(), due)
+	task.begin(now.Add(25 * time.Second))
+	require.Equal(t, 2, task.fireTimers(10))
+	require.NoError(t, task.commit(0))
+	task.begin(now.Add(25 * time.Second))
+	task.process(&Record{Topic: "in", Key: []byte("k"), Value: []byte("d -100")})
+	require.NoError(t, task.commit(0))
+	require.Equal(t, 1, task.fireTimers(10), "one set before the sweep's place is met, too")
+}
+
 // TestAbortLeavesNoTrace: a batch that is dropped is as if it had never been, timers included.
 func TestAbortLeavesNoTrace(t *testing.T) {
 	top := alarmTopology()
