@@ -152,14 +152,15 @@ func needsLimit(program *ast.AST) bool {
 	})
 }
 
-// cheapCall says whether a function takes the same time whatever its arguments, but for comparing two texts.
+// cheapCall says whether a function takes the same time whatever its arguments, but for going over a text
+// or a list of the event once, whose length the door bounds.
 func cheapCall(function string) bool {
 	switch function {
 	case operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.Conditional,
 		operators.Equals, operators.NotEquals, operators.Less, operators.LessEquals,
 		operators.Greater, operators.GreaterEquals, operators.Index, operators.Negate,
 		operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo,
-		overloads.Size, overloads.StartsWith, overloads.EndsWith:
+		overloads.Size, overloads.StartsWith, overloads.EndsWith, overloads.Contains, operators.In:
 		return true
 	default:
 		return false

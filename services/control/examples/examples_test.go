@@ -2,8 +2,10 @@ package examples_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"testing"
 
+	"github.com/osteele/liquid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
@@ -48,6 +50,31 @@ func TestFormattingAnExampleLosesNothing(t *testing.T) {
 	require.Len(t, again, len(defs))
 	for i := range defs {
 		require.True(t, defs[i].EqualVT(again[i]), "%s\n%s", defs[i], again[i])
+	}
+}
+
+// TestTemplatesRender finds what parsing does not: filters that do not exist, JSON that is none.
+func TestTemplatesRender(t *testing.T) {
+	defs, err := examples.Load(examples.DemoBank)
+	require.NoError(t, err)
+	for _, variables := range []liquid.Bindings{
+		{},
+		{"profile": map[string]any{"id": "p1"}, "traits": map[string]any{"first_name": "Ada \"<b>\"", "phone": "+33"},
+			"trigger": map[string]any{"properties": map[string]any{"amount": 12000, "guide": "first loan"}}},
+	} {
+		for _, def := range defs {
+			template := def.GetTemplate()
+			for _, text := range []string{template.GetEmail().GetSubject(), template.GetEmail().GetHtml(), template.GetEmail().GetText(), template.GetWebhook().GetData()} {
+				out, err := liquid.NewEngine().ParseAndRenderString(text, variables)
+				require.NoError(t, err, def.GetName())
+				if text == template.GetEmail().GetHtml() {
+					require.NotContains(t, out, "<b>", "what people wrote is escaped in HTML")
+				}
+				if template.GetWebhook() != nil && text == template.GetWebhook().GetData() {
+					require.True(t, json.Valid([]byte(out)), out)
+				}
+			}
+		}
 	}
 }
 
