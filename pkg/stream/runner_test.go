@@ -169,3 +169,146 @@ func TestRunnerCountsExactlyOnceAcrossRestart(t *testing.T) {
 		require.Equal(t, 150, total)
 	})
 }
+
+// TestRunnerMerges runs chains, crossings and cycles of merges through several instances, and compares
+// with people known in advance.
+func TestRunnerMerges(t *testing.T) {
+	rng := newSeed(t)
+	brokers := startKfake(t, "in", "fired").ListenAddrs()
+	top := collectTopology()
+	top.MergeWait = 300 * time.Millisecond
+	startRunner(t, top, quickConfig(brokers, t.TempDir()), testDeps(t))
+	second := startRunner(t, top, quickConfig(brokers, t.TempDir()), testDeps(t))
+	w := newWriter(t, brokers)
+	one := make(people)
+	events := make(map[string]string)
+	for i := range 1500 {
+		a, b := fmt.Sprint("p", rng.IntN(60)), fmt.Sprint("p", rng.IntN(60))
+		if a != b && rng.IntN(25) == 0 {
+			if rng.IntN(2) == 0 {
+				w.send("in", b, fmt.Sprintf("announce:%s:m%d", a, i))
+			}
+			w.send("in", a, fmt.Sprintf("into:%s:m%d", b, i))
+			if x, y := one.find(a), one.find(b); x != y {
+				one[x] = y
+			}
+		} else {
+			events[fmt.Sprint("e", i)] = a
+			w.send("in", a, fmt.Sprint("e", i))
+		}
+		if i%100 == 0 {
+			w.flush()
+		}
+		if i == 700 {
+			stopRunner(t, second)
+		}
+	}
+	w.flush()
+	want := make(map[string][]string)
+	for e, k := range events {
+		want[one.find(k)] = append(want[one.find(k)], e)
+	}
+	var expected []string
+	for _, list := range want {
+		sort.Strings(list)
+		expected = append(expected, strings.Join(list, " "))
+	}
+	sort.Strings(expected)
+	log := startTail(t, brokers, "collect.changelog")
+	require.Eventually(t, func() bool {
+		state := make(map[string]map[string]bool)
+		for _, r := range log.all() {
+			kind, key, name, err := splitStoreKey(r.Key)
+			require.NoError(t, err)
+			if kind != kindState {
+				continue
+			}
+			if state[string(key)] == nil {
+				state[string(key)] = make(map[string]bool)
+			}
+			if r.Value == nil {
+				delete(state[string(key)], string(name))
+			} else {
+				state[string(key)][string(name)] = true
+			}
+		}
+		var got []string
+		for _, names := range state {
+			var list []string
+			for name := range names {
+				list = append(list, name)
+			}
+			if len(list) > 0 {
+				sort.Strings(list)
+				got = append(got, strings.Join(list, " "))
+			}
+		}
+		sort.Strings(got)
+		return strings.Join(got, "\n") == strings.Join(expected, "\n")
+	}, 30*time.Second, 100*time.Millisecond)
+	require.Empty(t, startTail(t, brokers, "collect.dlq").all())
+}
+
+// TestRunnerEqualsDriver gives the same records to both and compares what each key sees come out.
+func TestRunnerEqualsDriver(t *testing.T) {
+	rng := newSeed(t)
+	brokers := startKfake(t, "in", "out").ListenAddrs()
+	startRunner(t, counterTopology(), quickConfig(brokers, t.TempDir()), testDeps(t))
+	d := newCounterDriver(t, testPartitions)
+	out := startTail(t, brokers, "out")
+	w := newWriter(t, brokers)
+	for i := range 3000 {
+		key, value := fmt.Sprint("k", rng.IntN(50)), fmt.Sprint("v", i)
+		if rng.IntN(10) == 0 {
+			value = []string{"fail", "panic", "badtopic"}[rng.IntN(3)]
+		}
+		w.send("in", key, value)
+		send(t, d, key, value)
+	}
+	w.flush()
+	want := make(map[string][]string)
+	placed := make(map[string]int32)
+	for _, r := range d.Output("out") {
+		want[string(r.Key)] = append(want[string(r.Key)], string(r.Value))
+		placed[string(r.Key)] = r.Partition
+	}
+	got := out.waitFor(t, len(d.Output("out")))
+	require.Equal(t, want, byKey(got))
+	for _, r := range got {
+		require.Equal(t, placed[string(r.Key)], r.Partition, "the driver places keys as Kafka does")
+	}
+}
+
+// TestBatchesAreBounded: no transaction takes more records than it may.
+func TestBatchesAreBounded(t *testing.T) {
+	brokers := startKfake(t, "in", "out").ListenAddrs()
+	w := newWriter(t, brokers)
+	for i := range 5000 {
+		w.send("in", fmt.Sprint("k", i%50), "x")
+	}
+	w.flush()
+	var mu sync.Mutex
+	calls := make(map[time.Time]int) // records by the batch's time, which is the same in all of its tasks
+	top := counterTopology()
+	top.New = func() Processor { return noteBatch{counter{}, &mu, calls} }
+	cfg := quickConfig(brokers, t.TempDir())
+	cfg.MaxBatchRecords = 100
+	startRunner(t, top, cfg, testDeps(t))
+	startTail(t, brokers, "out").waitFor(t, 5000)
+	mu.Lock()
+	defer mu.Unlock()
+	require.GreaterOrEqual(t, len(calls), 20)
+}
+
+type noteBatch struct {
+	Processor
+	mu    *sync.Mutex
+	calls map[time.Time]int
+}
+
+func (n noteBatch) Process(ctx *Context, rec Record) error {
+	n.mu.Lock()
+	n.calls[ctx.Now()]++
+	n.mu.Unlock()
+	return n.Processor.Process(ctx, rec)
+}
