@@ -15,6 +15,9 @@ import (
 // maxDecodeDepth bounds messages within messages in a file; Validate has the limits that mean something.
 const maxDecodeDepth = 64
 
+// nullTag marks a value that is not there.
+const nullTag = "!!null"
+
 // decoder turns the nodes of one document into a message and notes what is wrong on the way.
 type decoder struct {
 	file     string
@@ -22,7 +25,7 @@ type decoder struct {
 	errs     []error
 }
 
-func (d *decoder) fail(node *yaml.Node, path, format string, args ...any) {
+func (d *decoder) failf(node *yaml.Node, path, format string, args ...any) {
 	d.errs = append(d.errs, &ParseError{
 		File: d.file, Document: d.document, Line: node.Line, Path: path, Problem: fmt.Sprintf(format, args...),
 	})
@@ -32,17 +35,17 @@ func (d *decoder) fail(node *yaml.Node, path, format string, args ...any) {
 func (d *decoder) mapping(node *yaml.Node, path string) map[string]*yaml.Node {
 	fields := make(map[string]*yaml.Node, len(node.Content)/2)
 	if node.Kind != yaml.MappingNode {
-		d.fail(node, path, "must be fields and values, and is %s", describe(node))
+		d.failf(node, path, "must be fields and values, and is %s", describe(node))
 		return fields
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		if key.Kind != yaml.ScalarNode {
-			d.fail(key, path, "the name of a field is %s", describe(key))
+			d.failf(key, path, "the name of a field is %s", describe(key))
 			continue
 		}
 		if _, twice := fields[key.Value]; twice {
-			d.fail(key, join(path, key.Value), "is there twice")
+			d.failf(key, join(path, key.Value), "is there twice")
 			continue
 		}
 		fields[key.Value] = value
@@ -53,7 +56,7 @@ func (d *decoder) mapping(node *yaml.Node, path string) map[string]*yaml.Node {
 // message fills in msg from a mapping.
 func (d *decoder) message(node *yaml.Node, msg protoreflect.Message, path string, depth int) {
 	if depth > maxDecodeDepth {
-		d.fail(node, path, "is nested too deeply (%d levels are allowed)", maxDecodeDepth)
+		d.failf(node, path, "is nested too deeply (%d levels are allowed)", maxDecodeDepth)
 		return
 	}
 	known := msg.Descriptor().Fields()
@@ -61,7 +64,7 @@ func (d *decoder) message(node *yaml.Node, msg protoreflect.Message, path string
 	for _, key := range sortedKeys(fields) {
 		field := known.ByName(protoreflect.Name(key))
 		if field == nil {
-			d.fail(fields[key], join(path, key), "%s", unknownField(key, fieldNames(known)))
+			d.failf(fields[key], join(path, key), "%s", unknownField(key, fieldNames(known)))
 			continue
 		}
 		d.field(fields[key], msg, field, join(path, key), depth)
@@ -70,8 +73,8 @@ func (d *decoder) message(node *yaml.Node, msg protoreflect.Message, path string
 
 func (d *decoder) field(node *yaml.Node, msg protoreflect.Message, field protoreflect.FieldDescriptor, path string, depth int) {
 	switch {
-	case node.Kind == yaml.ScalarNode && node.Tag == "!!null":
-		d.fail(node, path, "is empty (write a value, or leave the field out)")
+	case node.Kind == yaml.ScalarNode && node.Tag == nullTag:
+		d.failf(node, path, "is empty (write a value, or leave the field out)")
 	case field.IsList():
 		d.list(node, msg.Mutable(field).List(), field, path, depth)
 	case field.Kind() == protoreflect.MessageKind:
@@ -85,7 +88,7 @@ func (d *decoder) field(node *yaml.Node, msg protoreflect.Message, field protore
 
 func (d *decoder) list(node *yaml.Node, list protoreflect.List, field protoreflect.FieldDescriptor, path string, depth int) {
 	if node.Kind != yaml.SequenceNode {
-		d.fail(node, path, "must be a list, and is %s", describe(node))
+		d.failf(node, path, "must be a list, and is %s", describe(node))
 		return
 	}
 	for i, element := range node.Content {
@@ -114,42 +117,47 @@ func (d *decoder) scalar(node *yaml.Node, field protoreflect.FieldDescriptor, pa
 		if text == "true" || text == "false" {
 			return protoreflect.ValueOfBool(text == "true"), true
 		}
-		d.fail(node, path, "%q is neither true nor false", text)
-	case protoreflect.Int32Kind:
-		if n, err := strconv.ParseInt(text, 10, 32); err == nil {
-			return protoreflect.ValueOfInt32(int32(n)), true
+		d.failf(node, path, "%q is neither true nor false", text)
+	case protoreflect.Int32Kind, protoreflect.Int64Kind:
+		if value, ok := integer(text, field.Kind()); ok {
+			return value, true
 		}
-		d.fail(node, path, "%q is not a whole number", text)
-	case protoreflect.Int64Kind:
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return protoreflect.ValueOfInt64(n), true
-		}
-		d.fail(node, path, "%q is not a whole number", text)
+		d.failf(node, path, "%q is not a whole number", text)
 	case protoreflect.DoubleKind:
 		if x, err := strconv.ParseFloat(text, 64); err == nil && !math.IsNaN(x) && !math.IsInf(x, 0) {
 			return protoreflect.ValueOfFloat64(x), true
 		}
-		d.fail(node, path, "%q is not a number", text)
+		d.failf(node, path, "%q is not a number", text)
 	case protoreflect.EnumKind:
 		if value := enumValue(field.Enum(), text); value != nil {
 			return protoreflect.ValueOfEnum(value.Number()), true
 		}
-		d.fail(node, path, "%q is not one of %s", text, strings.Join(enumWords(field.Enum()), ", "))
+		d.failf(node, path, "%q is not one of %s", text, strings.Join(enumWords(field.Enum()), ", "))
 	default:
-		d.fail(node, path, "cannot be written in YAML")
+		d.failf(node, path, "cannot be written in YAML")
 	}
 	return protoreflect.Value{}, false
+}
+
+// integer reads a whole number of the size of its field.
+func integer(text string, kind protoreflect.Kind) (protoreflect.Value, bool) {
+	if kind == protoreflect.Int32Kind {
+		n, err := strconv.ParseInt(text, 10, 32)
+		return protoreflect.ValueOfInt32(int32(n)), err == nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return protoreflect.ValueOfInt64(n), err == nil
 }
 
 // text is the value of a scalar as it is written.
 func (d *decoder) text(node *yaml.Node, path string) string {
 	switch {
 	case node.Kind != yaml.ScalarNode:
-		d.fail(node, path, "must be one value, and is %s", describe(node))
-	case node.Tag == "!!null":
-		d.fail(node, path, "is empty (write a value, or leave the field out)")
+		d.failf(node, path, "must be one value, and is %s", describe(node))
+	case node.Tag == nullTag:
+		d.failf(node, path, "is empty (write a value, or leave the field out)")
 	case node.Tag == "!!binary":
-		d.fail(node, path, "is binary and must be text")
+		d.failf(node, path, "is binary and must be text")
 	default:
 		return node.Value
 	}
@@ -166,7 +174,7 @@ func describe(node *yaml.Node) string {
 	case yaml.AliasNode:
 		return "an alias (anchors and aliases are not supported: write it out)"
 	default:
-		if node.Tag == "!!null" {
+		if node.Tag == nullTag {
 			return "empty"
 		}
 		return fmt.Sprintf("the value %q", node.Value)

@@ -12,8 +12,7 @@ func enumPrefix(enum protoreflect.EnumDescriptor) string {
 }
 
 // enumWord is a value as YAML writes it.
-func enumWord(value protoreflect.EnumValueDescriptor) string {
-	enum := value.Parent().(protoreflect.EnumDescriptor)
+func enumWord(enum protoreflect.EnumDescriptor, value protoreflect.EnumValueDescriptor) string {
 	return strings.ToLower(strings.TrimPrefix(string(value.Name()), enumPrefix(enum)))
 }
 
@@ -22,7 +21,7 @@ func enumWords(enum protoreflect.EnumDescriptor) []string {
 	var words []string
 	for i := range enum.Values().Len() {
 		if value := enum.Values().Get(i); value.Number() != 0 {
-			words = append(words, enumWord(value))
+			words = append(words, enumWord(enum, value))
 		}
 	}
 	return words
@@ -32,7 +31,7 @@ func enumWords(enum protoreflect.EnumDescriptor) []string {
 func enumValue(enum protoreflect.EnumDescriptor, text string) protoreflect.EnumValueDescriptor {
 	for i := range enum.Values().Len() {
 		value := enum.Values().Get(i)
-		if value.Number() != 0 && (enumWord(value) == text || string(value.Name()) == text) {
+		if value.Number() != 0 && (enumWord(enum, value) == text || string(value.Name()) == text) {
 			return value
 		}
 	}

@@ -97,7 +97,7 @@ func valueNode(value protoreflect.Value, field protoreflect.FieldDescriptor) *ya
 		return messageNode(value.Message())
 	case protoreflect.EnumKind:
 		if known := field.Enum().Values().ByNumber(value.Enum()); known != nil {
-			return textNode(enumWord(known))
+			return textNode(enumWord(field.Enum(), known))
 		}
 		return plainNode("!!int", strconv.FormatInt(int64(value.Enum()), 10))
 	case protoreflect.BoolKind:

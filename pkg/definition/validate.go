@@ -57,7 +57,7 @@ type checker struct {
 	errs []error
 }
 
-func (c *checker) fail(path, format string, args ...any) {
+func (c *checker) failf(path, format string, args ...any) {
 	c.errs = append(c.errs, &FieldError{Definition: c.id, Path: path, Problem: fmt.Sprintf(format, args...)})
 }
 
@@ -67,13 +67,13 @@ func (c *checker) head() {
 	c.slug("tenant", c.def.GetTenant())
 	c.text("description", c.def.GetDescription(), maxTextLength)
 	if c.id.Kind == "" {
-		c.fail("spec", "is missing (write one of %s)", strings.Join(Kinds(), ", "))
+		c.failf("spec", "is missing (write one of %s)", strings.Join(Kinds(), ", "))
 	}
 	if c.id.Kind == KindTenant && c.id.Tenant != c.id.Name {
-		c.fail("tenant", "%q must be the name of the tenant itself, %q", c.id.Tenant, c.id.Name)
+		c.failf("tenant", "%q must be the name of the tenant itself, %q", c.id.Tenant, c.id.Name)
 	}
 	if size := c.def.SizeVT(); size > MaxDefinitionBytes {
-		c.fail("spec", "is %d bytes encoded and %d are allowed", size, MaxDefinitionBytes)
+		c.failf("spec", "is %d bytes encoded and %d are allowed", size, MaxDefinitionBytes)
 	}
 }
 
@@ -95,7 +95,7 @@ func (c *checker) references() {
 		if near := nearest(target.Name, known); near != "" {
 			hint = "did you mean " + near + "?"
 		}
-		c.fail(reference.Path, "there is no %s %q (%s)", target.Kind, target.Name, hint)
+		c.failf(reference.Path, "there is no %s %q (%s)", target.Kind, target.Name, hint)
 	}
 }
 
@@ -105,9 +105,9 @@ var slug = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 func (c *checker) slug(path, text string) {
 	switch {
 	case text == "":
-		c.fail(path, "is missing")
+		c.failf(path, "is missing")
 	case !slug.MatchString(text):
-		c.fail(path, "%q is not a name (write lower-case letters, digits, - and _, at most %d, beginning with a letter or digit)", text, maxNameLength)
+		c.failf(path, "%q is not a name (write lower-case letters, digits, - and _, at most %d, beginning with a letter or digit)", text, maxNameLength)
 	}
 }
 
@@ -115,9 +115,9 @@ func (c *checker) slug(path, text string) {
 func (c *checker) text(path, text string, longest int) {
 	switch {
 	case !utf8.ValidString(text):
-		c.fail(path, "is not UTF-8 text")
+		c.failf(path, "is not UTF-8 text")
 	case len(text) > longest:
-		c.fail(path, "has %d bytes and %d are allowed", len(text), longest)
+		c.failf(path, "has %d bytes and %d are allowed", len(text), longest)
 	}
 }
 
@@ -125,16 +125,16 @@ func (c *checker) text(path, text string, longest int) {
 func (c *checker) duration(path, text string, optional bool) {
 	if text == "" {
 		if !optional {
-			c.fail(path, "is missing (write a duration, for example 45m)")
+			c.failf(path, "is missing (write a duration, for example 45m)")
 		}
 		return
 	}
 	d, err := ParseDuration(text)
 	switch {
 	case err != nil:
-		c.fail(path, "%s", err)
+		c.failf(path, "%s", err)
 	case d == 0:
-		c.fail(path, "must be longer than 0")
+		c.failf(path, "must be longer than 0")
 	}
 }
 
@@ -142,7 +142,7 @@ var timeOfDay = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
 
 func (c *checker) timeOfDay(path, text string) {
 	if !timeOfDay.MatchString(text) {
-		c.fail(path, "%q is not a time of day (write HH:MM, for example 09:30)", text)
+		c.failf(path, "%q is not a time of day (write HH:MM, for example 09:30)", text)
 	}
 }
 
@@ -152,14 +152,14 @@ func (c *checker) timezone(path, name string) {
 	}
 	// `Local` would be the zone of the machine.
 	if _, err := time.LoadLocation(name); err != nil || name == "Local" {
-		c.fail(path, "%q is not an IANA time zone (write for example Europe/Paris)", name)
+		c.failf(path, "%q is not an IANA time zone (write for example Europe/Paris)", name)
 	}
 }
 
 // count checks that a list has no more entries than are allowed.
 func (c *checker) count(path string, have, allowed int) {
 	if have > allowed {
-		c.fail(path, "has %d entries and %d are allowed", have, allowed)
+		c.failf(path, "has %d entries and %d are allowed", have, allowed)
 	}
 }
 
@@ -182,9 +182,9 @@ func (c *checker) exactlyOne(path string, fields ...field) bool {
 	case 1:
 		return true
 	case 0:
-		c.fail(path, "is empty (write exactly one of %s)", strings.Join(all, ", "))
+		c.failf(path, "is empty (write exactly one of %s)", strings.Join(all, ", "))
 	default:
-		c.fail(path, "has %s and must have exactly one of them", strings.Join(set, " and "))
+		c.failf(path, "has %s and must have exactly one of them", strings.Join(set, " and "))
 	}
 	return false
 }

@@ -17,13 +17,13 @@ import (
 
 func (c *checker) channel(ch *definitionv1.Channel) {
 	if _, known := definitionv1.Ambiguity_name[int32(ch.GetAmbiguous())]; !known {
-		c.fail("spec.ambiguous", "%d is not known (write retry or give_up)", ch.GetAmbiguous())
+		c.failf("spec.ambiguous", "%d is not known (write retry or give_up)", ch.GetAmbiguous())
 	}
 	if rate := ch.GetRatePerSecond(); c.finite("spec.rate_per_second", rate) && (rate < 0 || rate > maxRate) {
-		c.fail("spec.rate_per_second", "%v is not between 0 (no limit) and %d", rate, maxRate)
+		c.failf("spec.rate_per_second", "%v is not between 0 (no limit) and %d", rate, maxRate)
 	}
 	if n := ch.GetMaxAttempts(); n < 0 || n > maxAttempts {
-		c.fail("spec.max_attempts", "%d is not between 1 and %d (0 or nothing means 8)", n, maxAttempts)
+		c.failf("spec.max_attempts", "%d is not between 1 and %d (0 or nothing means 8)", n, maxAttempts)
 	}
 	if !c.exactlyOne("spec", field{"email", ch.GetEmail() != nil}, field{"webhook", ch.GetWebhook() != nil}) {
 		return
@@ -37,17 +37,17 @@ func (c *checker) channel(ch *definitionv1.Channel) {
 
 func (c *checker) emailChannel(path string, e *definitionv1.EmailChannel) {
 	if e.GetSmtp() != "" && !validHostPort(e.GetSmtp()) {
-		c.fail(path+".smtp", "%q is not host:port (write for example smtp.example.com:587)", e.GetSmtp())
+		c.failf(path+".smtp", "%q is not host:port (write for example smtp.example.com:587)", e.GetSmtp())
 	}
 	if _, err := mail.ParseAddress(e.GetFrom()); err != nil {
-		c.fail(path+".from", "%q is not a sender (write for example Demo Bank <hello@bank.example>)", e.GetFrom())
+		c.failf(path+".from", "%q is not a sender (write for example Demo Bank <hello@bank.example>)", e.GetFrom())
 	}
 	c.secret(path+".password_ref", e.GetPasswordRef())
 	if (e.GetUsername() == "") != (e.GetPasswordRef() == "") {
-		c.fail(path+".username", "username and password_ref go together: write both or neither")
+		c.failf(path+".username", "username and password_ref go together: write both or neither")
 	}
 	if allowed := []string{"", "starttls", "tls", "required", "none"}; !slices.Contains(allowed, e.GetTls()) {
-		c.fail(path+".tls", "%q is not one of starttls, tls, required, none", e.GetTls())
+		c.failf(path+".tls", "%q is not one of starttls, tls, required, none", e.GetTls())
 	}
 }
 
@@ -65,9 +65,9 @@ func (c *checker) webhookChannel(path string, w *definitionv1.WebhookChannel) {
 	switch {
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
 		// The address may hold what it should not: it stays out of the message.
-		c.fail(path+".url", "is not an http or https address (write for example https://partner.example/hook)")
+		c.failf(path+".url", "is not an http or https address (write for example https://partner.example/hook)")
 	case u.User != nil:
-		c.fail(path+".url", "holds a user or password: use secret_ref")
+		c.failf(path+".url", "holds a user or password: use secret_ref")
 	}
 	c.secret(path+".secret_ref", w.GetSecretRef())
 	c.duration(path+".timeout", w.GetTimeout(), true)
@@ -76,7 +76,7 @@ func (c *checker) webhookChannel(path string, w *definitionv1.WebhookChannel) {
 // secret checks that a secret is given by reference; what was written instead stays out of the message.
 func (c *checker) secret(path, ref string) {
 	if err := secret.Check(ref); err != nil {
-		c.fail(path, "%s", err)
+		c.failf(path, "%s", err)
 	}
 }
 
@@ -88,20 +88,20 @@ func (c *checker) template(t *definitionv1.Template) {
 	}
 	if webhook := t.GetWebhook(); webhook != nil {
 		if kind := webhook.GetType(); len(kind) > maxNameLength || !webhookType.MatchString(kind) {
-			c.fail("spec.webhook.type", "%q is not a type (write for example call.requested)", kind)
+			c.failf("spec.webhook.type", "%q is not a type (write for example call.requested)", kind)
 		}
 		c.liquid("spec.webhook.data", webhook.GetData())
 		return
 	}
 	email := t.GetEmail()
 	if strings.TrimSpace(email.GetSubject()) == "" {
-		c.fail("spec.email.subject", "is missing")
+		c.failf("spec.email.subject", "is missing")
 	}
 	if strings.ContainsAny(email.GetSubject(), "\r\n") {
-		c.fail("spec.email.subject", "has a line break and must be one line")
+		c.failf("spec.email.subject", "has a line break and must be one line")
 	}
 	if email.GetHtml() == "" && email.GetText() == "" {
-		c.fail("spec.email", "has no body (write html, text or both)")
+		c.failf("spec.email", "has no body (write html, text or both)")
 	}
 	c.liquid("spec.email.subject", email.GetSubject())
 	c.liquid("spec.email.html", email.GetHtml())
@@ -119,6 +119,6 @@ func (c *checker) liquid(path, text string) {
 		if err.Cause() != nil {
 			cause = err.Cause()
 		}
-		c.fail(path, "is not valid Liquid: line %d: %s", err.LineNumber(), cause)
+		c.failf(path, "is not valid Liquid: line %d: %s", err.LineNumber(), cause)
 	}
 }

@@ -15,7 +15,7 @@ func (c *checker) journey(j *definitionv1.Journey) {
 	c.entry("spec.entry", j.GetEntry())
 	if j.GetReentry() != "" && j.GetReentry() != never {
 		if _, err := ParseDuration(j.GetReentry()); err != nil {
-			c.fail("spec.reentry", "%s, or write never", err)
+			c.failf("spec.reentry", "%s, or write never", err)
 		}
 	}
 	c.count("spec.exits", len(j.GetExits()), MaxExits)
@@ -25,7 +25,7 @@ func (c *checker) journey(j *definitionv1.Journey) {
 		c.eventOrFlip(path, exit.GetEvent(), exit.GetSegment())
 	}
 	if len(j.GetSteps()) == 0 {
-		c.fail("spec.steps", "is empty (write at least one step)")
+		c.failf("spec.steps", "is empty (write at least one step)")
 		return
 	}
 	c.count("spec.steps", len(j.GetSteps()), MaxSteps)
@@ -34,7 +34,7 @@ func (c *checker) journey(j *definitionv1.Journey) {
 	for i, step := range j.GetSteps() {
 		path := fmt.Sprintf("spec.steps[%d]", i)
 		if graph.index[step.GetId()] != i {
-			c.fail(path+".id", "%q is there twice", step.GetId())
+			c.failf(path+".id", "%q is there twice", step.GetId())
 		}
 		c.step(path, step, graph)
 	}
@@ -46,7 +46,7 @@ func (c *checker) journey(j *definitionv1.Journey) {
 
 func (c *checker) entry(path string, entry *definitionv1.Entry) {
 	if entry == nil {
-		c.fail(path, "is missing (write how people come in: event or segment)")
+		c.failf(path, "is missing (write how people come in: event or segment)")
 		return
 	}
 	c.eventOrFlip(path, entry.GetEvent(), entry.GetSegment())
@@ -65,7 +65,7 @@ func (c *checker) eventOrFlip(path string, event *definitionv1.EventFilter, flip
 	}
 	c.slug(path+".segment.name", flip.GetName())
 	if on := flip.GetOn(); on != "" && on != "entered" && on != "exited" {
-		c.fail(path+".segment.on", "%q is neither entered nor exited", on)
+		c.failf(path+".segment.on", "%q is neither entered nor exited", on)
 	}
 }
 
@@ -77,7 +77,7 @@ func (c *checker) step(path string, step *definitionv1.Step, graph *journeyGraph
 			if near := nearest(way.to, graph.ids); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			c.fail(path+"."+way.field, "there is no step %q (%s)", way.to, hint)
+			c.failf(path+"."+way.field, "there is no step %q (%s)", way.to, hint)
 		}
 	}
 	if !c.exactlyOne(path, field{"wait", step.GetWait() != nil}, field{"wait_for", step.GetWaitFor() != nil},
@@ -124,7 +124,7 @@ func (c *checker) branch(path string, b *definitionv1.Branch) {
 
 func (c *checker) split(path string, s *definitionv1.Split) {
 	if len(s.GetArms()) < 2 {
-		c.fail(path+".arms", "has %d arms and needs at least two", len(s.GetArms()))
+		c.failf(path+".arms", "has %d arms and needs at least two", len(s.GetArms()))
 	}
 	c.count(path+".arms", len(s.GetArms()), MaxArms)
 	c.text(path+".salt", s.GetSalt(), maxNameLength)
@@ -133,11 +133,11 @@ func (c *checker) split(path string, s *definitionv1.Split) {
 		at := fmt.Sprintf("%s.arms[%d]", path, i)
 		c.slug(at+".name", arm.GetName())
 		if seen[arm.GetName()] {
-			c.fail(at+".name", "%q is there twice", arm.GetName())
+			c.failf(at+".name", "%q is there twice", arm.GetName())
 		}
 		seen[arm.GetName()] = true
 		if weight := arm.GetWeight(); weight < 1 || weight > maxWeight {
-			c.fail(at+".weight", "%d is not between 1 and %d", weight, maxWeight)
+			c.failf(at+".weight", "%d is not between 1 and %d", weight, maxWeight)
 		}
 	}
 }
@@ -154,16 +154,16 @@ func (c *checker) send(path string, s *definitionv1.SendStep) {
 		return
 	}
 	if (channel.GetEmail() != nil) != (template.GetEmail() != nil) {
-		c.fail(path+".template", "%q is not a template for the channel %q: one is an e-mail, the other a webhook", s.GetTemplate(), s.GetChannel())
+		c.failf(path+".template", "%q is not a template for the channel %q: one is an e-mail, the other a webhook", s.GetTemplate(), s.GetChannel())
 	}
 }
 
 // journeyGraph checks the ways through the steps as a whole.
 func (c *checker) journeyGraph(graph *journeyGraph) {
 	if loop := graph.loopWithoutWait(); loop != nil {
-		c.fail("spec.steps", "people would go round without waiting: %s (put a wait in between)", strings.Join(loop, " → "))
+		c.failf("spec.steps", "people would go round without waiting: %s (put a wait in between)", strings.Join(loop, " → "))
 	}
 	for _, i := range graph.unreached() {
-		c.fail(fmt.Sprintf("spec.steps[%d]", i), "no way leads to step %q: take it out or refer to it", graph.ids[i])
+		c.failf(fmt.Sprintf("spec.steps[%d]", i), "no way leads to step %q: take it out or refer to it", graph.ids[i])
 	}
 }

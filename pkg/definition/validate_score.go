@@ -22,14 +22,14 @@ func (c *checker) score(s *definitionv1.Score) {
 func (c *checker) heat(path string, h *definitionv1.Heat) {
 	c.duration(path+".half_life", h.GetHalfLife(), false)
 	if len(h.GetRules()) == 0 {
-		c.fail(path+".rules", "is empty (write at least one filter with its points)")
+		c.failf(path+".rules", "is empty (write at least one filter with its points)")
 	}
 	c.count(path+".rules", len(h.GetRules()), MaxRules)
 	for i, r := range h.GetRules() {
 		at := fmt.Sprintf("%s.rules[%d]", path, i)
 		c.needFilter(at+".filter", r.GetFilter())
 		if c.finite(at+".points", r.GetPoints()) && r.GetPoints() == 0 {
-			c.fail(at+".points", "is missing or 0: the rule would do nothing")
+			c.failf(at+".points", "is missing or 0: the rule would do nothing")
 		}
 	}
 	c.labels(path+".labels", h.GetLabels())
@@ -40,7 +40,7 @@ func (c *checker) rfm(path string, r *definitionv1.Rfm) {
 	c.filter(path+".refund", r.GetRefund())
 	c.duration(path+".within", r.GetWithin(), true)
 	if len(r.GetRecencyDays())+len(r.GetFrequency())+len(r.GetMonetary()) == 0 {
-		c.fail(path, "has no thresholds (write at least one of recency_days, frequency, monetary)")
+		c.failf(path, "has no thresholds (write at least one of recency_days, frequency, monetary)")
 	}
 	c.ascending(path+".recency_days", r.GetRecencyDays())
 	c.ascending(path+".frequency", r.GetFrequency())
@@ -56,9 +56,9 @@ func (c *checker) ascending(path string, thresholds []float64) {
 		switch {
 		case !c.finite(at, threshold):
 		case threshold <= 0:
-			c.fail(at, "%v must be above 0", threshold)
+			c.failf(at, "%v must be above 0", threshold)
 		case i > 0 && threshold <= thresholds[i-1]:
-			c.fail(at, "%v is not above the one before it, %v: write them in ascending order", threshold, thresholds[i-1])
+			c.failf(at, "%v is not above the one before it, %v: write them in ascending order", threshold, thresholds[i-1])
 		}
 	}
 }
@@ -69,14 +69,14 @@ func (c *checker) labels(path string, labels []*definitionv1.Label) {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		c.slug(at+".name", label.GetName())
 		if c.finite(at+".from", label.GetFrom()) && i > 0 && label.GetFrom() <= labels[i-1].GetFrom() {
-			c.fail(at+".from", "%v is not above the one before it, %v: write them in ascending order", label.GetFrom(), labels[i-1].GetFrom())
+			c.failf(at+".from", "%v is not above the one before it, %v: write them in ascending order", label.GetFrom(), labels[i-1].GetFrom())
 		}
 	}
 }
 
 func (c *checker) finite(path string, x float64) bool {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
-		c.fail(path, "is not a finite number")
+		c.failf(path, "is not a finite number")
 		return false
 	}
 	return true

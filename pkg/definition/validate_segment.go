@@ -13,13 +13,13 @@ import (
 func (c *checker) segment(s *definitionv1.Segment) {
 	c.text("spec.display_name", s.GetDisplayName(), maxEventName)
 	if s.GetCondition() == nil {
-		c.fail("spec.condition", "is missing (write who is in the segment)")
+		c.failf("spec.condition", "is missing (write who is in the segment)")
 		return
 	}
 	conditions := 0
 	c.condition("spec.condition", s.GetCondition(), &conditions, 1)
 	if conditions > MaxConditions {
-		c.fail("spec.condition", "has %d conditions and %d are allowed: make segments of parts of it", conditions, MaxConditions)
+		c.failf("spec.condition", "has %d conditions and %d are allowed: make segments of parts of it", conditions, MaxConditions)
 	}
 	c.segmentCycle()
 }
@@ -28,7 +28,7 @@ func (c *checker) segment(s *definitionv1.Segment) {
 func (c *checker) condition(path string, cond *definitionv1.Condition, counted *int, depth int) {
 	*counted++
 	if depth > MaxNesting {
-		c.fail(path, "is nested %d deep and %d is allowed: make segments of parts of it", depth, MaxNesting)
+		c.failf(path, "is nested %d deep and %d is allowed: make segments of parts of it", depth, MaxNesting)
 		return
 	}
 	if !c.exactlyOne(path,
@@ -63,16 +63,16 @@ func (c *checker) performed(path string, p *definitionv1.Performed) {
 	c.needFilter(path+".filter", p.GetFilter())
 	c.duration(path+".within", p.GetWithin(), true)
 	if least := p.GetAtLeast(); least < 0 || least > MaxCount {
-		c.fail(path+".at_least", "%d is not between 1 and %d", least, MaxCount)
+		c.failf(path+".at_least", "%d is not between 1 and %d", least, MaxCount)
 	}
 	if p.AtMost == nil {
 		return
 	}
 	switch most := p.GetAtMost(); {
 	case most < 0 || most > MaxCount:
-		c.fail(path+".at_most", "%d is not between 0 and %d", most, MaxCount)
+		c.failf(path+".at_most", "%d is not between 0 and %d", most, MaxCount)
 	case most < p.GetAtLeast():
-		c.fail(path+".at_most", "%d is below at_least, %d", most, p.GetAtLeast())
+		c.failf(path+".at_most", "%d is below at_least, %d", most, p.GetAtLeast())
 	}
 }
 
@@ -85,7 +85,7 @@ func (c *checker) abandoned(path string, a *definitionv1.Abandoned) {
 
 func (c *checker) needFilter(path string, f *definitionv1.EventFilter) {
 	if f == nil {
-		c.fail(path, "is missing (write which events count, for example {event: Order Completed})")
+		c.failf(path, "is missing (write which events count, for example {event: Order Completed})")
 		return
 	}
 	c.filter(path, f)
@@ -97,11 +97,11 @@ func (c *checker) filter(path string, f *definitionv1.EventFilter) {
 	}
 	c.text(path+".event", f.GetEvent(), maxEventName)
 	if _, err := rule.CompileFilter(&definitionv1.EventFilter{Type: f.GetType()}); err != nil {
-		c.fail(path+".type", "%s", errors.Unwrap(err))
+		c.failf(path+".type", "%s", errors.Unwrap(err))
 		return
 	}
 	if _, err := rule.CompileFilter(f); err != nil {
-		c.fail(path+".where", "%s", errors.Unwrap(err))
+		c.failf(path+".where", "%s", errors.Unwrap(err))
 	}
 }
 
@@ -109,12 +109,12 @@ func (c *checker) filter(path string, f *definitionv1.EventFilter) {
 func (c *checker) profileRule(path, expression string, allowed ...string) {
 	compiled, err := rule.CompileProfile(expression)
 	if err != nil {
-		c.fail(path, "%s", err)
+		c.failf(path, "%s", err)
 		return
 	}
 	for _, variable := range compiled.Variables() {
 		if !slices.Contains(allowed, variable) {
-			c.fail(path, "%s is not known here (use %s)", variable, strings.Join(allowed, ", "))
+			c.failf(path, "%s is not known here (use %s)", variable, strings.Join(allowed, ", "))
 		}
 	}
 }
@@ -122,7 +122,7 @@ func (c *checker) profileRule(path, expression string, allowed ...string) {
 // segmentCycle checks that the segment does not come back to itself through those that it refers to.
 func (c *checker) segmentCycle() {
 	if way := c.wayBack(c.def, map[ID]bool{}); way != nil {
-		c.fail("spec.condition", "the segment refers to itself: %s", strings.Join(append([]string{c.id.Name}, way...), " → "))
+		c.failf("spec.condition", "the segment refers to itself: %s", strings.Join(append([]string{c.id.Name}, way...), " → "))
 	}
 }
 

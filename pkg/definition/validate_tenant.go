@@ -25,7 +25,7 @@ func (c *checker) identity(policy *definitionv1.IdentityPolicy) {
 		at := fmt.Sprintf("%s.namespaces[%d]", path, i)
 		c.namespace(at, namespace)
 		if seen[namespace.GetName()] {
-			c.fail(at+".name", "%q is there twice", namespace.GetName())
+			c.failf(at+".name", "%q is there twice", namespace.GetName())
 		}
 		seen[namespace.GetName()] = true
 	}
@@ -34,7 +34,7 @@ func (c *checker) identity(policy *definitionv1.IdentityPolicy) {
 		at := fmt.Sprintf("%s.refused_values[%d]", path, i)
 		c.text(at, value, maxEventName)
 		if value == "" {
-			c.fail(at, "is empty (empty identifiers are never taken anyway)")
+			c.failf(at, "is empty (empty identifiers are never taken anyway)")
 		}
 	}
 }
@@ -47,13 +47,13 @@ var namespaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 func (c *checker) namespace(path string, namespace *definitionv1.Namespace) {
 	name := namespace.GetName()
 	if !namespaceName.MatchString(name) {
-		c.fail(path+".name", "%q is not a namespace (write letters, digits, ., - and _, at most %d)", name, maxNameLength)
+		c.failf(path+".name", "%q is not a namespace (write letters, digits, ., - and _, at most %d)", name, maxNameLength)
 	}
 	if name == reservedNamespace {
-		c.fail(path+".name", "%q is Sillage's own and cannot be defined", name)
+		c.failf(path+".name", "%q is Sillage's own and cannot be defined", name)
 	}
 	if limit := namespace.GetLimit(); limit < 0 || limit > MaxIdentifiersPerNamespace {
-		c.fail(path+".limit", "%d is not between 1 and %d (0 or nothing means %d)", limit, MaxIdentifiersPerNamespace, MaxIdentifiersPerNamespace)
+		c.failf(path+".limit", "%d is not between 1 and %d (0 or nothing means %d)", limit, MaxIdentifiersPerNamespace, MaxIdentifiersPerNamespace)
 	}
 }
 
@@ -65,14 +65,14 @@ func (c *checker) pressure(policy *definitionv1.PressurePolicy) {
 		at := fmt.Sprintf("%s.caps[%d]", path, i)
 		c.slug(at+".name", limit.GetName())
 		if seen[limit.GetName()] {
-			c.fail(at+".name", "%q is there twice", limit.GetName())
+			c.failf(at+".name", "%q is there twice", limit.GetName())
 		}
 		seen[limit.GetName()] = true
 		if limit.GetCategory() != "" {
 			c.slug(at+".category", limit.GetCategory())
 		}
 		if limit.GetMax() < 0 {
-			c.fail(at+".max", "%d is below 0 (0 means never)", limit.GetMax())
+			c.failf(at+".max", "%d is below 0 (0 means never)", limit.GetMax())
 		}
 		c.duration(at+".within", limit.GetWithin(), false)
 	}
@@ -85,31 +85,31 @@ func (c *checker) quietHours(path string, quiet *definitionv1.QuietHours) {
 	c.timeOfDay(path+".from", quiet.GetFrom())
 	c.timeOfDay(path+".to", quiet.GetTo())
 	if quiet.GetFrom() == quiet.GetTo() {
-		c.fail(path+".to", "is the same as from: leave quiet_hours out for none")
+		c.failf(path+".to", "is the same as from: leave quiet_hours out for none")
 	}
 	if _, known := definitionv1.QuietAction_name[int32(quiet.GetAction())]; !known {
-		c.fail(path+".action", "%d is not an action (write wait or hold)", quiet.GetAction())
+		c.failf(path+".action", "%d is not an action (write wait or hold)", quiet.GetAction())
 	}
 }
 
 func (c *checker) source(s *definitionv1.Source) {
 	keys, hashes := s.GetWriteKeys(), s.GetWriteKeySha256()
 	if len(keys)+len(hashes) == 0 && !s.GetDisabled() {
-		c.fail("spec.write_keys", "a source needs at least one write key (or disabled: true)")
+		c.failf("spec.write_keys", "a source needs at least one write key (or disabled: true)")
 	}
 	c.count("spec.write_keys", len(keys)+len(hashes), MaxWriteKeys)
 	for i, key := range keys {
 		at := fmt.Sprintf("spec.write_keys[%d]", i)
 		if !validWriteKey(key) {
 			// The key itself is a secret and stays out of the message.
-			c.fail(at, "has %d characters and must have %d to %d, all printable ASCII without spaces", len(key), MinWriteKeyLength, MaxWriteKeyLength)
+			c.failf(at, "has %d characters and must have %d to %d, all printable ASCII without spaces", len(key), MinWriteKeyLength, MaxWriteKeyLength)
 		}
 		c.ownKey(at, HashWriteKey(key))
 	}
 	for i, hash := range hashes {
 		at := fmt.Sprintf("spec.write_key_sha256[%d]", i)
 		if !writeKeyHash.MatchString(hash) {
-			c.fail(at, "is not a SHA-256 in lower-case hex (write the key itself under write_keys)")
+			c.failf(at, "is not a SHA-256 in lower-case hex (write the key itself under write_keys)")
 		}
 		c.ownKey(at, hash)
 	}
@@ -144,7 +144,7 @@ func (c *checker) ownKey(path, hash string) {
 		taken := slices.Contains(other.GetSource().GetWriteKeySha256(), hash) ||
 			slices.ContainsFunc(other.GetSource().GetWriteKeys(), func(key string) bool { return HashWriteKey(key) == hash })
 		if taken {
-			c.fail(path, "the key belongs to another source already: make a new one")
+			c.failf(path, "the key belongs to another source already: make a new one")
 			return
 		}
 	}
@@ -152,6 +152,6 @@ func (c *checker) ownKey(path, hash string) {
 
 func (c *checker) bytes(path string, size, most int32) {
 	if size < 0 || size > most {
-		c.fail(path, "%d is not between 1 and %d (0 or nothing means the default)", size, most)
+		c.failf(path, "%d is not between 1 and %d (0 or nothing means the default)", size, most)
 	}
 }

@@ -65,7 +65,7 @@ func ParseYAML(r io.Reader, file string) ([]*definitionv1.Definition, error) {
 }
 
 func isEmpty(root *yaml.Node) bool {
-	return len(root.Content) == 0 || (root.Content[0].Kind == yaml.ScalarNode && root.Content[0].Tag == "!!null")
+	return len(root.Content) == 0 || (root.Content[0].Kind == yaml.ScalarNode && root.Content[0].Tag == nullTag)
 }
 
 // definition reads the head of a document and its spec.
@@ -81,7 +81,7 @@ func (d *decoder) definition(node *yaml.Node) *definitionv1.Definition {
 		switch key {
 		case "kind", "tenant", "name", "description", "spec":
 		default:
-			d.fail(fields[key], key, "%s", unknownField(key, []string{"kind", "tenant", "name", "description", "spec"}))
+			d.failf(fields[key], key, "%s", unknownField(key, []string{"kind", "tenant", "name", "description", "spec"}))
 		}
 	}
 	if kind == KindTenant && def.Tenant == "" {
@@ -91,11 +91,11 @@ func (d *decoder) definition(node *yaml.Node) *definitionv1.Definition {
 	switch {
 	case len(d.errs) > 0:
 	case kind == "":
-		d.fail(node, "kind", "is missing (write one of %s)", strings.Join(Kinds(), ", "))
+		d.failf(node, "kind", "is missing (write one of %s)", strings.Join(Kinds(), ", "))
 	case field == nil:
-		d.fail(node, "kind", "%q is not a kind (write one of %s)", kind, strings.Join(Kinds(), ", "))
+		d.failf(node, "kind", "%q is not a kind (write one of %s)", kind, strings.Join(Kinds(), ", "))
 	case spec == nil:
-		d.fail(node, "spec", "is missing (write what the %s is)", kind)
+		d.failf(node, "spec", "is missing (write what the %s is)", kind)
 	default:
 		d.message(spec, def.ProtoReflect().Mutable(field).Message(), "spec", 0)
 	}

@@ -2,7 +2,6 @@ package profile
 
 import (
 	"bytes"
-	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -30,9 +29,7 @@ func TraitsJSON(p *profilev1.Profile) []byte {
 		if out.Len() > 1 {
 			out.WriteByte(',')
 		}
-		// A string always marshals.
-		key, _ := json.Marshal(name)
-		out.Write(key)
+		out.Write(gjson.AppendJSONString(nil, name))
 		out.WriteByte(':')
 		out.Write(value)
 	}
@@ -82,8 +79,9 @@ func zone(name string) (*time.Location, bool) {
 	if name == "" || name == "Local" || len(name) > 64 {
 		return nil, false
 	}
-	if location, ok := zones.Load(name); ok {
-		return location.(*time.Location), true
+	if known, ok := zones.Load(name); ok {
+		location, ok := known.(*time.Location)
+		return location, ok
 	}
 	location, err := time.LoadLocation(name)
 	if err != nil {

@@ -92,13 +92,16 @@ func modulo(a, b ref.Val) ref.Val {
 // promoting makes doubles of a double and a whole number before it calculates.
 func promoting(calculate func(a, b ref.Val) ref.Val) func(a, b ref.Val) ref.Val {
 	return func(a, b ref.Val) ref.Val {
-		switch {
-		case a.Type() == types.DoubleType && b.Type() == types.IntType:
-			return calculate(a, types.Double(b.(types.Int)))
-		case a.Type() == types.IntType && b.Type() == types.DoubleType:
-			return calculate(types.Double(a.(types.Int)), b)
-		default:
-			return calculate(a, b)
+		switch x := a.(type) {
+		case types.Double:
+			if y, ok := b.(types.Int); ok {
+				return calculate(x, types.Double(y))
+			}
+		case types.Int:
+			if y, ok := b.(types.Double); ok {
+				return calculate(types.Double(x), y)
+			}
 		}
+		return calculate(a, b)
 	}
 }
