@@ -154,3 +154,50 @@ LEFT JOIN conversions AS c ON c.person = a.person
 GROUP BY arm
 ORDER BY arm
 COMMENT 'Conversions after the decision to send, hold-out against treated (intention to treat), with 95 % Wilson intervals';
+
+CREATE OR REPLACE VIEW journey_funnel AS
+WITH
+    done AS
+    (
+        SELECT person, name, min(timestamp) AS first, max(timestamp) AS last
+        FROM people
+        WHERE tenant = {tenant:String} AND NOT historical
+        GROUP BY person, name
+    ),
+    entries AS
+    (
+        SELECT if(m.current_profile_id = '', s.profile_id, m.current_profile_id) AS person, min(s.timestamp) AS entered
+        FROM memberships AS s
+        LEFT JOIN merged_profiles AS m ON m.tenant = s.tenant AND m.profile_id = s.profile_id
+        WHERE s.tenant = {tenant:String} AND s.segment = {segment:String} AND s.state = 'entered' AND NOT s.historical
+        GROUP BY person
+    ),
+    sent AS
+    (
+        SELECT if(m.current_profile_id = '', s.profile_id, m.current_profile_id) AS person, groupArray(s.send_id) AS send_ids
+        FROM sends AS s
+        LEFT JOIN merged_profiles AS m ON m.tenant = s.tenant AND m.profile_id = s.profile_id
+        WHERE s.tenant = {tenant:String} AND s.journey = {journey:String} AND s.decision = 'send'
+        GROUP BY person
+    ),
+    reacted AS
+    (
+        SELECT s.person AS person, max(o.type = 'opened' AND NOT o.machine) AS opened, max(o.type = 'clicked' AND NOT o.machine) AS clicked
+        FROM sent AS s
+        ARRAY JOIN s.send_ids AS send_id
+        INNER JOIN outcomes AS o ON o.tenant = {tenant:String} AND o.send_id = send_id
+        GROUP BY s.person
+    )
+SELECT step, people, round(people / max(people) OVER (), 4) AS of_all
+FROM
+(
+    SELECT 1 AS number, concat('did: ', {started:String}) AS step, (SELECT uniqExact(person) FROM done WHERE name = {started:String}) AS people
+    UNION ALL SELECT 2, concat('entered segment: ', {segment:String}), (SELECT count() FROM entries)
+    UNION ALL SELECT 3, 'was contacted', (SELECT count() FROM sent)
+    UNION ALL SELECT 4, 'opened', (SELECT countIf(opened) FROM reacted)
+    UNION ALL SELECT 5, 'clicked', (SELECT countIf(clicked) FROM reacted)
+    UNION ALL SELECT 6, concat('then did: ', {conversion:String}),
+        (SELECT count() FROM sent AS s INNER JOIN done AS d ON d.person = s.person INNER JOIN entries AS e ON e.person = s.person WHERE d.name = {conversion:String} AND d.last >= e.entered)
+)
+ORDER BY number
+COMMENT 'From a beginning over a segment and a journey to a conversion: how many people came how far'

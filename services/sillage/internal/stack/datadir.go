@@ -63,3 +63,17 @@ func secretFile(dir, name, prefix string) (string, error) {
 	}
 	return "file:" + path, nil
 }
+
+// Secret returns the reference to a secret of the stack's own; it is made, with the prefix, if it is missing.
+func (s *Stack) Secret(name, prefix string) (string, error) {
+	return secretFile(s.cfg.DataDir, name, prefix)
+}
+
+// InUse is an error if a stack runs on the data directory.
+func InUse(path string) error {
+	d := newDataDir(path)
+	if err := d.take(); err != nil {
+		return err
+	}
+	return d.lock.Unlock()
+}

@@ -50,6 +50,8 @@ type Person struct {
 	// without any message having been needed.
 	AnswersCall, BuysOnCall bool
 	ReturnsAlone            time.Duration
+	// Unsubscribes tells whether the person has had enough once a mail is open.
+	Unsubscribes bool
 }
 
 // Campaign is a marketing campaign (UTM parameters).
@@ -87,6 +89,7 @@ func newPerson(r *rand.Rand, number int) Person {
 	openAfter, clickAfter, returnAfter := minutes(r, 1, 8), minutes(r, 1, 3), minutes(r, 2, 6)
 	p.AnswersCall, p.BuysOnCall = chance(r, 65), chance(r, 42)
 	alone, aloneAfter := chance(r, 8), minutes(r, 20, 60)
+	p.Unsubscribes = opens && !clicks && chance(r, 10)
 	if opens {
 		p.OpensAfter = openAfter
 	}
