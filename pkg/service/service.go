@@ -24,7 +24,6 @@ import (
 
 	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/config"
-	"github.com/sillage-cdp/sillage/pkg/definition"
 	"github.com/sillage-cdp/sillage/pkg/definition/table"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/run"
@@ -36,8 +35,9 @@ import (
 
 // Env is what a service is built from.
 type Env struct {
-	Kafka       kafka.Config
-	Definitions definition.Provider
+	Kafka kafka.Config
+	// Definitions is started before the service and stopped after it.
+	Definitions *table.Table
 	Clock       clock.Clock
 	Logger      *slog.Logger
 	Telemetry   telemetry.Providers

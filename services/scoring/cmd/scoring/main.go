@@ -1,0 +1,24 @@
+// Command scoring runs the scoring service on its own.
+package main
+
+import (
+	"os"
+
+	"github.com/sillage-cdp/sillage/pkg/service"
+	"github.com/sillage-cdp/sillage/services/scoring/app"
+)
+
+func main() {
+	settings := app.NewDefaultConfig()
+	os.Exit(service.Main(service.Spec[*app.Config]{Name: "scoring", Settings: &settings, Build: build}))
+}
+
+func build(cfg *app.Config, env service.Env) (service.Parts, error) {
+	a, err := app.New(*cfg, app.Deps{
+		Kafka: env.Kafka, Definitions: env.Definitions, Clock: env.Clock, Logger: env.Logger, Telemetry: env.Telemetry, DataDir: env.DataDir,
+	})
+	if err != nil {
+		return service.Parts{}, err
+	}
+	return service.Parts{App: a}, nil
+}
