@@ -244,6 +244,7 @@ func (s *Stack) services(deps Deps, tel telemetry.Providers, definitions *table.
 func (s *Stack) connector() (connector.Config, error) {
 	cfg := s.cfg.Connector
 	cfg.OutboxSMTP = s.cfg.SMTP.Addr
+	cfg.PublicURL = s.cfg.publicURL()
 	if cfg.TrackingKeyRef != "" {
 		return cfg, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -79,6 +80,9 @@ type Config struct {
 
 // NewDefaultConfig is everything embedded, on this machine only.
 func NewDefaultConfig() Config {
+	channels := connector.NewDefaultConfig()
+	// Links in mails lead to wherever the HTTP port is, unless the user names another address.
+	channels.PublicURL = ""
 	return Config{
 		DataDir: "data", LogLevel: "warn", ClockSpeed: 1, StopTimeout: 30 * time.Second,
 		HTTP:       service.Listen{Addr: "127.0.0.1:8080"},
@@ -89,7 +93,7 @@ func NewDefaultConfig() Config {
 		ClickHouse: ClickHouse{Listen: "127.0.0.1:8123", Database: "sillage"},
 		Telemetry:  sdk.NewDefaultConfig(),
 		Ingest:     ingest.NewDefaultConfig(), Identity: identity.NewDefaultConfig(), Segmentation: segmentation.NewDefaultConfig(),
-		Scoring: scoring.NewDefaultConfig(), Journeys: journeys.NewDefaultConfig(), Connector: connector.NewDefaultConfig(),
+		Scoring: scoring.NewDefaultConfig(), Journeys: journeys.NewDefaultConfig(), Connector: channels,
 		Analytics: analytics.NewDefaultConfig(), Control: control.NewDefaultConfig(), Decision: decision.NewDefaultConfig(),
 	}
 }
@@ -133,6 +137,21 @@ func (c *Config) analytics() analytics.Config {
 		Addr: addr, Database: c.ClickHouse.Database, Username: c.ClickHouse.Username, PasswordRef: c.ClickHouse.PasswordRef,
 	}
 	return cfg
+}
+
+// publicURL is where tracking links lead.
+func (c *Config) publicURL() string {
+	if c.Connector.PublicURL != "" {
+		return c.Connector.PublicURL
+	}
+	host, port, err := net.SplitHostPort(c.HTTP.Addr)
+	if err != nil {
+		return "http://" + c.HTTP.Addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // dir is a folder of the data directory.
