@@ -97,20 +97,36 @@ func (c Config) Ping(ctx context.Context, logger *slog.Logger) error {
 	return nil
 }
 
-// EnsureTopics creates the topics of the catalogue that are missing and checks the partition count of
-// those that are there. It may be called by several services at once.
+// EnsureTopics creates the topics of the catalogue that are missing, waits until all can be used, and
+// checks their partition counts. It may be called by several services at once.
 func (c Config) EnsureTopics(ctx context.Context, client *kgo.Client, wanted []topics.Topic) error {
 	admin := kadm.NewClient(client)
 	for _, t := range wanted {
-		partitions := c.Partitions
-		if t.SinglePartition {
-			partitions = 1
-		}
-		if err := c.ensureTopic(ctx, admin, t, partitions); err != nil {
+		if err := c.ensureTopic(ctx, admin, t, c.partitionsOf(t)); err != nil {
 			return fmt.Errorf("creating topic %s: %w", t.Name, err)
 		}
 	}
-	return c.checkPartitions(ctx, admin, wanted)
+	for {
+		missing, err := c.checkPartitions(ctx, admin, wanted)
+		if err != nil || missing == "" {
+			return err
+		}
+		// A broker answers the creation before its metadata shows the topic.
+		timer := time.NewTimer(100 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("waiting for topic %s to show: %w", missing, ctx.Err())
+		}
+	}
+}
+
+func (c Config) partitionsOf(t topics.Topic) int32 {
+	if t.SinglePartition {
+		return 1
+	}
+	return c.Partitions
 }
 
 func (c Config) ensureTopic(ctx context.Context, admin *kadm.Client, t topics.Topic, partitions int32) error {
@@ -125,23 +141,23 @@ func (c Config) ensureTopic(ctx context.Context, admin *kadm.Client, t topics.To
 	return err
 }
 
-func (c Config) checkPartitions(ctx context.Context, admin *kadm.Client, wanted []topics.Topic) error {
+// checkPartitions returns a topic that does not show yet, if there is one.
+func (c Config) checkPartitions(ctx context.Context, admin *kadm.Client, wanted []topics.Topic) (missing string, err error) {
 	names := make([]string, 0, len(wanted))
 	for _, t := range wanted {
 		names = append(names, t.Name)
 	}
 	details, err := admin.ListTopics(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("listing topics: %w", err)
+		return "", fmt.Errorf("listing topics: %w", err)
 	}
 	for _, t := range wanted {
-		have, want := int32(len(details[t.Name].Partitions)), c.Partitions
-		if t.SinglePartition {
-			want = 1
-		}
-		if have != 0 && have != want {
-			return fmt.Errorf("topic %s has %d partitions and the configuration says %d: set kafka.partitions to %d", t.Name, have, want, have)
+		switch have, want := len(details[t.Name].Partitions), int(c.partitionsOf(t)); {
+		case have == 0:
+			missing = t.Name
+		case have != want:
+			return "", fmt.Errorf("topic %s has %d partitions and the configuration says %d: set kafka.partitions to %d", t.Name, have, want, have)
 		}
 	}
-	return nil
+	return missing, nil
 }
