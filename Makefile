@@ -75,6 +75,10 @@ race: engines ## The same tests under the race detector, in random order
 test-kafka: engines engines-kafka ## End-to-end and crash tests on real Apache Kafka
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m ./pkg/kafkatest/... ./pkg/stream/... ./tests/e2e/...
 
+.PHONY: faults
+faults: engines ## Crash and fault scenarios at full length
+	SILLAGE_FAULTS=full SILLAGE_CRASH_ITERATIONS=300 $(GO) test -count=1 -timeout 60m ./pkg/embedded/kafka/... ./pkg/stream/... ./tests/e2e/...
+
 .PHONY: sim
 sim: ## Tests of protocol time in fake time, many seeds
 	$(GO) test -tags synctests -count=5 ./pkg/stream/...
@@ -115,6 +119,8 @@ breaking: $(TOOLS)/buf ## Check the protobuf contracts against the last commit o
 .PHONY: tidy
 tidy: ## Tidy every module
 	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) mod tidy); done
+	$(GO) work sync
+	for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) mod tidy); done
 
 .PHONY: build-isolated
 build-isolated: ## Build every module without the workspace, as an image does
