@@ -166,7 +166,7 @@ func (benchAlarm) Process(ctx *Context, rec Record) error {
 
 func benchStore(b *testing.B) *pebbleStore {
 	b.Helper()
-	caches := newStoreCaches(16 << 20)
+	caches := newStoreCaches(32 << 20)
 	s, err := openPebble(b.TempDir()+"/0", [16]byte{1}, caches.settings(testLogger(b)))
 	require.NoError(b, err)
 	b.Cleanup(func() {

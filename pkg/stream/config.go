@@ -39,7 +39,7 @@ type Config struct {
 	TransactionTimeout time.Duration `koanf:"transaction_timeout"`
 	// SessionTimeout is when Kafka gives the partitions of an instance that is gone to others. Default 10s.
 	SessionTimeout time.Duration `koanf:"session_timeout"`
-	// CacheBytes is the block cache that all partitions share. Default 16 MiB.
+	// CacheBytes is the block cache that all partitions share. Default 32 MiB.
 	CacheBytes int64 `koanf:"cache_bytes"`
 	// AtLeastOnce drops the transaction: outputs and state may repeat after a crash. It is here to measure
 	// what exactly-once costs.
@@ -74,7 +74,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxHeld, 1000)
 	setDefault(&c.TransactionTimeout, 10*time.Second)
 	setDefault(&c.SessionTimeout, 10*time.Second)
-	setDefault(&c.CacheBytes, 16<<20)
+	setDefault(&c.CacheBytes, 32<<20)
 	return c
 }
 

@@ -98,7 +98,7 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 	due, any := m.firstDue()
 	now := m.clock.Now()
 	if any && !due.After(now) {
-		return m.poll(nil) //nolint:staticcheck // kgo: without a context it takes what is there
+		return m.poll(nil, m.cfg.MaxBatchRecords) //nolint:staticcheck // kgo: without a context it takes what is there
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
@@ -119,7 +119,7 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 			}
 		})
 	}
-	return m.poll(ctx)
+	return m.poll(ctx, m.cfg.MaxBatchRecords)
 }
 
 // longestSleep is a minute of the wall in the clock's own time.
@@ -133,8 +133,8 @@ func (m *member) longestSleep() time.Duration {
 
 const pollRecords = 4096
 
-func (m *member) poll(ctx context.Context) (kgo.Fetches, error) {
-	fetches := m.session.client().PollRecords(ctx, min(pollRecords, m.cfg.MaxBatchRecords))
+func (m *member) poll(ctx context.Context, atMost int) (kgo.Fetches, error) {
+	fetches := m.session.client().PollRecords(ctx, min(pollRecords, atMost))
 	for _, e := range fetches.Errors() {
 		var group *kgo.ErrGroupSession
 		var loss *kgo.ErrDataLoss
@@ -194,7 +194,7 @@ func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 			break
 		}
 		var err error
-		if fetches, err = m.pollMore(ctx, m.cfg.CommitInterval-time.Since(begun)); err != nil {
+		if fetches, err = m.pollMore(ctx, m.cfg.CommitInterval-time.Since(begun), m.cfg.MaxBatchRecords-records); err != nil {
 			failure = err
 			break
 		}
@@ -211,8 +211,8 @@ const behindRecords = 64
 
 // pollMore takes what is there. When nothing is, but the broker has more, it waits for that as long as
 // the transaction may last: many small transactions under load would cost more than they bring.
-func (m *member) pollMore(ctx context.Context, atMost time.Duration) (kgo.Fetches, error) {
-	fetches, err := m.poll(nil) //nolint:staticcheck // kgo: without a context it takes what is there
+func (m *member) pollMore(ctx context.Context, atMost time.Duration, records int) (kgo.Fetches, error) {
+	fetches, err := m.poll(nil, records) //nolint:staticcheck // kgo: without a context it takes what is there
 	if err != nil || fetches.NumRecords() > 0 || atMost <= 0 {
 		return fetches, err
 	}
@@ -220,7 +220,7 @@ func (m *member) pollMore(ctx context.Context, atMost time.Duration) (kgo.Fetche
 		if t.active && t.lag > behindRecords {
 			ctx, cancel := context.WithTimeout(ctx, atMost)
 			defer cancel()
-			return m.poll(ctx)
+			return m.poll(ctx, records)
 		}
 	}
 	return fetches, nil

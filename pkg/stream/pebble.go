@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,6 +33,7 @@ const maxStoreAge = 12 * time.Hour
 // memtables) is read again from the changelog.
 type pebbleStore struct {
 	db       *pebble.DB
+	point    *pebble.Iterator // for lookups, since the last apply; nil if there was none
 	dir      string
 	identity [16]byte // of the changelog topic
 	pos      int64
@@ -91,7 +93,7 @@ func (s *pebbleStore) options(settings storeSettings) *pebble.Options {
 		Cache: settings.cache, FileCache: settings.files,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                4 << 20,
+		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
@@ -101,6 +103,8 @@ func (s *pebbleStore) options(settings storeSettings) *pebble.Options {
 		},
 	}
 	for i := range opts.Levels {
+		// Small tables have small filters and indexes, which the cache can hold apart from each other.
+		opts.TargetFileSizes[i] = 4 << 20
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most lookups are for what is not there
 	}
 	return opts
@@ -158,19 +162,37 @@ func (s *pebbleStore) check(err error) error {
 	return err
 }
 
+// get looks a key up through an iterator that stands until the next apply: nothing changes in between.
+// Pebble's own Get never asks the filters of the last level, where a store of this size has nearly
+// everything, and most lookups are for what is not there.
 func (s *pebbleStore) get(key []byte, mem *arena) ([]byte, bool, error) {
-	v, closer, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if s.point == nil {
+		it, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+		if err != nil {
+			return nil, false, s.check(fmt.Errorf("reading local state: %w", err))
+		}
+		s.point = it
+	}
+	if !s.point.SeekPrefixGE(key) || !bytes.Equal(s.point.Key(), key) {
+		if err := s.point.Error(); err != nil {
+			return nil, false, s.check(fmt.Errorf("reading local state: %w", errors.Join(err, s.closePoint())))
+		}
 		return nil, false, nil
 	}
+	v, err := s.point.ValueAndErr()
 	if err != nil {
-		return nil, false, s.check(fmt.Errorf("reading local state: %w", err))
+		return nil, false, s.check(fmt.Errorf("reading local state: %w", errors.Join(err, s.closePoint())))
 	}
-	out := mem.copy(v)
-	if err := closer.Close(); err != nil {
-		return nil, false, s.check(fmt.Errorf("reading local state: %w", err))
+	return mem.copy(v), true, nil
+}
+
+func (s *pebbleStore) closePoint() error {
+	if s.point == nil {
+		return nil
 	}
-	return out, true, nil
+	err := s.point.Close()
+	s.point = nil
+	return err
 }
 
 func (s *pebbleStore) scan(lower, upper []byte, fn func(key, value []byte) bool) error {
@@ -194,6 +216,9 @@ func (s *pebbleStore) scan(lower, upper []byte, fn func(key, value []byte) bool)
 }
 
 func (s *pebbleStore) apply(writes []write, position int64) error {
+	if err := s.closePoint(); err != nil {
+		return s.check(fmt.Errorf("reading local state: %w", err))
+	}
 	size := stampBytes + 64
 	for i := range writes {
 		size += len(writes[i].key) + len(writes[i].value) + 16
@@ -234,7 +259,7 @@ func (s *pebbleStore) size() int64 {
 
 // close flushes what is in memory, so that the next owner on this disk has nothing to read again.
 func (s *pebbleStore) close() error {
-	var errs []error
+	errs := []error{s.closePoint()}
 	if !s.broken.Load() {
 		errs = append(errs, s.db.Flush())
 	}
