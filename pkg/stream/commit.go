@@ -35,6 +35,7 @@ func (m *member) finish(ctx context.Context, failure error, begun time.Time) err
 		m.rolledBack(ctx, "the group is rebalancing or the transaction could not commit")
 		return nil
 	}
+	m.rollbacks = 0
 	m.metrics.committed(ctx, time.Since(ending), time.Since(begun))
 	m.apply(ctx)
 	return nil
@@ -121,14 +122,30 @@ func (m *member) abort(ctx context.Context, failure error) error {
 func (m *member) rolledBack(ctx context.Context, reason string) {
 	m.metrics.aborted(ctx)
 	m.logger.DebugContext(ctx, "transaction aborted", slog.String("reason", reason))
+	m.rollbacks++
 	for _, t := range m.tasks {
 		if t.task == nil {
 			continue
+		}
+		if errors.Is(t.task.fault(), errCorrupt) && t.store != nil {
+			t.store.broken.Store(true)
 		}
 		m.reset(t)
 		if t.active {
 			m.suspend(ctx, t)
 		}
+	}
+}
+
+// pause lets time pass after transactions that did not commit, more each time: what stands in the way may
+// need it, and nothing is to turn round at full speed.
+func (m *member) pause(ctx context.Context) {
+	if m.rollbacks < 2 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(5*time.Millisecond<<min(m.rollbacks, 10), time.Second)):
 	}
 }
 

@@ -246,3 +246,76 @@ func TestRestoreWaitsForOpenTransaction(t *testing.T) {
 	out := startTail(t, brokers, "out")
 	require.Equal(t, []string{"k x=42"}, sortedOutputs(out.waitFor(t, 1)))
 }
+
+// TestDamageFoundAtWork flips bits under a running instance: what it finds damaged is rebuilt, and no
+// wrong answer comes out meanwhile.
+func TestDamageFoundAtWork(t *testing.T) {
+	s := benchLikeStore(t)
+	for i := range 2000 {
+		key := appendStoreKey(nil, kindState, []byte{byte(i >> 8), byte(i)}, "n")
+		require.NoError(t, s.apply([]write{{key: key, value: make([]byte, 200)}}, int64(i)))
+	}
+	require.NoError(t, s.db.Flush())
+	files, err := filepath.Glob(filepath.Join(s.dir, "*.sst"))
+	require.NoError(t, err)
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		require.NoError(t, err)
+		for i := 0; i < len(data)*3/4; i += 512 {
+			data[i] ^= 0x10
+		}
+		require.NoError(t, os.WriteFile(f, data, 0o600))
+	}
+	top := counterTopology()
+	task := newTask(&top, 0, s)
+	task.begin(time.Unix(0, 0))
+	for i := 0; i < 2000 && task.fault() == nil; i++ {
+		task.process(&Record{Topic: "in", Key: []byte{byte(i >> 8), byte(i)}, Value: []byte("x")})
+	}
+	require.ErrorIs(t, task.fault(), errCorrupt)
+	require.True(t, s.broken.Load())
+	task.abort()
+	dir := s.dir
+	require.NoError(t, s.close())
+	require.NoDirExists(t, dir)
+}
+
+func benchLikeStore(t *testing.T) *pebbleStore {
+	t.Helper()
+	caches := newStoreCaches(1 << 20)
+	s, err := openPebble(filepath.Join(t.TempDir(), "0"), [16]byte{1}, caches.settings(testLogger(t)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, caches.close()) })
+	return s
+}
+
+// TestUnusableStoresBeginAnew: of another changelog, of another format, too old.
+func TestUnusableStoresBeginAnew(t *testing.T) {
+	caches := newStoreCaches(1 << 20)
+	defer func() { require.NoError(t, caches.close()) }()
+	settings := caches.settings(testLogger(t))
+	dir := filepath.Join(t.TempDir(), "0")
+	open := func(id byte, later time.Duration) *pebbleStore {
+		settings.now = func() time.Time { return time.Now().Add(later) }
+		s, err := openPebble(dir, [16]byte{id}, settings)
+		require.NoError(t, err)
+		return s
+	}
+	closeAt := func(s *pebbleStore, position int64) {
+		require.NoError(t, s.apply([]write{{key: []byte("sk"), value: []byte("v")}}, position))
+		require.NoError(t, s.close())
+	}
+	closeAt(open(1, 0), 7)
+	s := open(1, time.Hour)
+	require.Equal(t, int64(7), s.position())
+	closeAt(s, 8)
+	s = open(2, time.Hour)
+	require.Zero(t, s.position(), "another changelog")
+	closeAt(s, 9)
+	s = open(2, 14*time.Hour)
+	require.Zero(t, s.position(), "older than the tombstones of its changelog")
+	_, ok, err := s.get([]byte("sk"), &arena{})
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.NoError(t, s.close())
+}

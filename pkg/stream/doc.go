@@ -15,7 +15,8 @@
 //     (TestBalanceIsTaskByTask, TestBalanceProperties, TestOwnershipNoticesATaskThatWentAndCame); members
 //     that come, go and freeze disturb nothing (TestInstancesComeAndGo, TestZombieIsFenced).
 //  3. State follows the partition. A new owner opens its store or rebuilds it from the changelog, and is
-//     not ready before (TestStoreIsRebuilt, TestRestoreWaitsForOpenTransaction,
+//     not ready before (TestStoreIsRebuilt, TestDamageFoundAtWork, TestUnusableStoresBeginAnew,
+//     TestRestoreWaitsForOpenTransaction,
 //     TestRunnerCountsExactlyOnceAcrossRestart).
 //  4. Durable timers: each fires once, in order of due time, by the injected clock, in bounded sweeps
 //     (TestTimersFireOnceInOrder, TestManyTimersDueTogether, TestSweepsAreBounded,

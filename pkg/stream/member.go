@@ -35,6 +35,7 @@ type member struct {
 	ready   *readiness
 
 	wakeups    chan struct{}
+	rollbacks  int        // transactions in a row that did not commit
 	failMu     sync.Mutex // guards produceErr
 	produceErr error
 }
@@ -80,6 +81,7 @@ func (m *member) run(ctx context.Context) error {
 		if err := m.transact(ctx, fetches); err != nil {
 			return err
 		}
+		m.pause(ctx)
 	}
 	return nil
 }

@@ -71,6 +71,13 @@ func (r *restorer) attempt(ctx context.Context, partition int32, store *pebbleSt
 	if err != nil {
 		return store, nil, err
 	}
+	if store != nil && store.broken.Load() {
+		r.logger.WarnContext(ctx, "the local store is damaged and will be rebuilt", slog.Int("partition", int(partition)))
+		if err := store.close(); err != nil {
+			return nil, nil, fmt.Errorf("closing a damaged store: %w", err)
+		}
+		store = nil
+	}
 	if store == nil {
 		store, err = openPebble(filepath.Join(r.dir, strconv.Itoa(int(partition))), log.id, r.settings)
 		if err != nil {
