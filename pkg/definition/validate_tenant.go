@@ -71,6 +71,9 @@ func (c *checker) pressure(policy *definitionv1.PressurePolicy) {
 		if limit.GetCategory() != "" {
 			c.slug(at+".category", limit.GetCategory())
 		}
+		if limit.Max == nil {
+			c.failf(at+".max", "must be set (0 means never)")
+		}
 		if limit.GetMax() < 0 {
 			c.failf(at+".max", "%d is below 0 (0 means never)", limit.GetMax())
 		}

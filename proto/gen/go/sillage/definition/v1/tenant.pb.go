@@ -331,8 +331,8 @@ type Cap struct {
 	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Counts only this category; empty: all.
 	Category string `protobuf:"bytes,3,opt,name=category,proto3" json:"category,omitempty"`
-	// 0 means never.
-	Max int32 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`
+	// 0 means never; must be set, so that a forgotten one is not taken for 0.
+	Max *int32 `protobuf:"varint,4,opt,name=max,proto3,oneof" json:"max,omitempty"`
 	// Rolling window, for example `7d`.
 	Within        string `protobuf:"bytes,5,opt,name=within,proto3" json:"within,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -391,8 +391,8 @@ func (x *Cap) GetCategory() string {
 }
 
 func (x *Cap) GetMax() int32 {
-	if x != nil {
-		return x.Max
+	if x != nil && x.Max != nil {
+		return *x.Max
 	}
 	return 0
 }
@@ -608,13 +608,14 @@ const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
 	"\x0ePressurePolicy\x12.\n" +
 	"\x04caps\x18\x01 \x03(\v2\x1a.sillage.definition.v1.CapR\x04caps\x12B\n" +
 	"\vquiet_hours\x18\x02 \x01(\v2!.sillage.definition.v1.QuietHoursR\n" +
-	"quietHours\"y\n" +
+	"quietHours\"\x86\x01\n" +
 	"\x03Cap\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x1a\n" +
-	"\bcategory\x18\x03 \x01(\tR\bcategory\x12\x10\n" +
-	"\x03max\x18\x04 \x01(\x05R\x03max\x12\x16\n" +
-	"\x06within\x18\x05 \x01(\tR\x06within\"l\n" +
+	"\bcategory\x18\x03 \x01(\tR\bcategory\x12\x15\n" +
+	"\x03max\x18\x04 \x01(\x05H\x00R\x03max\x88\x01\x01\x12\x16\n" +
+	"\x06within\x18\x05 \x01(\tR\x06withinB\x06\n" +
+	"\x04_max\"l\n" +
 	"\n" +
 	"QuietHours\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
@@ -681,6 +682,7 @@ func file_sillage_definition_v1_tenant_proto_init() {
 	if File_sillage_definition_v1_tenant_proto != nil {
 		return
 	}
+	file_sillage_definition_v1_tenant_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -118,8 +118,11 @@ func (m *Cap) CloneVT() *Cap {
 	r.Name = m.Name
 	r.Channel = m.Channel
 	r.Category = m.Category
-	r.Max = m.Max
 	r.Within = m.Within
+	if rhs := m.Max; rhs != nil {
+		tmpVal := *rhs
+		r.Max = &tmpVal
+	}
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -329,7 +332,7 @@ func (this *Cap) EqualVT(that *Cap) bool {
 	if this.Category != that.Category {
 		return false
 	}
-	if this.Max != that.Max {
+	if p, q := this.Max, that.Max; (p == nil && q != nil) || (p != nil && (q == nil || *p != *q)) {
 		return false
 	}
 	if this.Within != that.Within {
@@ -693,8 +696,8 @@ func (m *Cap) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x2a
 	}
-	if m.Max != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Max))
+	if m.Max != nil {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(*m.Max))
 		i--
 		dAtA[i] = 0x20
 	}
@@ -978,8 +981,8 @@ func (m *Cap) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
-	if m.Max != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.Max))
+	if m.Max != nil {
+		n += 1 + protohelpers.SizeOfVarint(uint64(*m.Max))
 	}
 	l = len(m.Within)
 	if l > 0 {
@@ -1730,7 +1733,7 @@ func (m *Cap) UnmarshalVT(dAtA []byte) error {
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Max", wireType)
 			}
-			m.Max = 0
+			var v int32
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -1740,11 +1743,12 @@ func (m *Cap) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Max |= int32(b&0x7F) << shift
+				v |= int32(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
+			m.Max = &v
 		case 5:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Within", wireType)
