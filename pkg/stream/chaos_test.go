@@ -30,13 +30,13 @@ type chainer struct{}
 func (chainer) Process(ctx *Context, rec Record) error {
 	if string(rec.Value) == "bad" {
 		ctx.Put("chain", []byte("must be undone"))
-		ctx.Emit("out", ctx.Key(), []byte("must be undone"))
+		ctx.Emit("chain-out", ctx.Key(), []byte("must be undone"))
 		return errors.New("told to")
 	}
 	chain, _ := ctx.Get("chain")
 	next := link(chain, rec.Value)
 	ctx.Put("chain", next)
-	ctx.Emit("out", ctx.Key(), fmt.Appendf(nil, "%s %x", rec.Value, next))
+	ctx.Emit("chain-out", ctx.Key(), fmt.Appendf(nil, "%s %x", rec.Value, next))
 	if delay, id, ok := strings.Cut(string(rec.Value), ":"); ok && delay[0] == 't' {
 		ms, err := strconv.Atoi(delay[1:])
 		if err != nil {
@@ -48,7 +48,7 @@ func (chainer) Process(ctx *Context, rec Record) error {
 }
 
 func (chainer) Timer(ctx *Context, timer Timer) error {
-	ctx.Emit("fired", ctx.Key(), timer.Payload)
+	ctx.Emit("chain-fired", ctx.Key(), timer.Payload)
 	return nil
 }
 
@@ -63,7 +63,7 @@ func link(chain, value []byte) []byte {
 
 func chainTopology() Topology {
 	return Topology{
-		Name: "chain", Inputs: []string{"in", "in2"}, Outputs: []string{"out", "fired"},
+		Name: "chain", Inputs: []string{"chain-in", "chain-in2"}, Outputs: []string{"chain-out", "chain-fired"},
 		New: func() Processor { return chainer{} },
 	}
 }
@@ -150,8 +150,8 @@ func (c *badConn) Read(p []byte) (int, error) {
 // workload makes records and knows what must come of them.
 type workload struct {
 	records []*kgo.Record
-	chains  map[string][]string // what "out" must hold for each key
-	fired   map[string]bool     // what "fired" must hold, once each
+	chains  map[string][]string // what "chain-out" must hold for each key
+	fired   map[string]bool     // what "chain-fired" must hold, once each
 	bad     int
 }
 
@@ -169,9 +169,9 @@ func newWorkload(rng *rand.Rand, records int) *workload {
 			w.fired[fmt.Sprint(key, " ", i)] = true
 		}
 		// One topic for each key: the order across topics is not defined.
-		topic := "in"
+		topic := "chain-in"
 		if len(key)%2 == 0 {
-			topic = "in2"
+			topic = "chain-in2"
 		}
 		w.records = append(w.records, record(topic, key, value))
 		if value == "bad" {
@@ -194,9 +194,9 @@ func (w *workload) check(t *testing.T, records []*kgo.Record) {
 	bad := 0
 	for _, r := range records {
 		switch r.Topic {
-		case "out":
+		case "chain-out":
 			chains[string(r.Key)] = append(chains[string(r.Key)], string(r.Value))
-		case "fired":
+		case "chain-fired":
 			fired[fmt.Sprint(string(r.Key), " ", string(r.Value))]++
 		case "chain.dlq":
 			bad++
@@ -240,7 +240,7 @@ func quickConfig(brokers []string, dir string) Config {
 // TestLostRequestsAndAnswers loses requests and answers of every kind, at random places.
 func TestLostRequestsAndAnswers(t *testing.T) {
 	rng := newSeed(t)
-	cluster := startKfake(t, "in", "in2", "out", "fired")
+	cluster := startKfake(t, "chain-in", "chain-in2", "chain-out", "chain-fired")
 	brokers := cluster.ListenAddrs()
 	w := newWorkload(rng, 4000)
 	var mu sync.Mutex
@@ -262,7 +262,7 @@ func TestLostRequestsAndAnswers(t *testing.T) {
 	deps := testDeps(t)
 	deps.KafkaOptions = []kgo.Opt{kgo.Dialer(network.dial)}
 	startRunner(t, chainTopology(), quickConfig(brokers, t.TempDir()), deps)
-	out := startTail(t, brokers, "out", "fired", "chain.dlq")
+	out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 	w.feed(t, brokers, 3*time.Second)
 	out.waitFor(t, w.outputs())
 	mu.Lock()
@@ -275,10 +275,10 @@ func TestLostRequestsAndAnswers(t *testing.T) {
 // back as zombies), all the while records flow.
 func TestInstancesComeAndGo(t *testing.T) {
 	rng := newSeed(t)
-	cluster := startKfake(t, "in", "in2", "out", "fired")
+	cluster := startKfake(t, "chain-in", "chain-in2", "chain-out", "chain-fired")
 	brokers := cluster.ListenAddrs()
 	w := newWorkload(rng, 6000)
-	out := startTail(t, brokers, "out", "fired", "chain.dlq")
+	out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 
 	fed := make(chan struct{})
 	go func() {

@@ -41,12 +41,12 @@ func TestKillNine(t *testing.T) {
 	kafkatest.Each(t, func(t *testing.T, brokers []string) {
 		rng := newSeed(t)
 		if !strings.Contains(t.Name(), "kfake") {
-			createTopics(t, brokers, "in", "in2", "out", "fired")
+			createTopics(t, brokers, "chain-in", "chain-in2", "chain-out", "chain-fired")
 		} else {
-			brokers = startKfake(t, "in", "in2", "out", "fired").ListenAddrs()
+			brokers = startKfake(t, "chain-in", "chain-in2", "chain-out", "chain-fired").ListenAddrs()
 		}
 		w := newWorkload(rng, 6000)
-		out := startTail(t, brokers, "out", "fired", "chain.dlq")
+		out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 		dirs := []string{t.TempDir(), t.TempDir()}
 		procs := []*exec.Cmd{child(t, brokers, dirs[0]), child(t, brokers, dirs[1])}
 		fed := make(chan struct{})
@@ -80,9 +80,9 @@ func TestKillNine(t *testing.T) {
 // timed out, and lets it go on then.
 func TestZombieIsFenced(t *testing.T) {
 	rng := newSeed(t)
-	brokers := startKfake(t, "in", "in2", "out", "fired").ListenAddrs()
+	brokers := startKfake(t, "chain-in", "chain-in2", "chain-out", "chain-fired").ListenAddrs()
 	w := newWorkload(rng, 5000)
-	out := startTail(t, brokers, "out", "fired", "chain.dlq")
+	out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 	zombie := child(t, brokers, t.TempDir())
 	half := *w
 	half.records = w.records[:len(w.records)/2]
@@ -107,7 +107,7 @@ func TestZombieIsFenced(t *testing.T) {
 // TestBrokerErrors answers the requests that end a transaction with every error that a broker may give.
 func TestBrokerErrors(t *testing.T) {
 	rng := newSeed(t)
-	cluster := startKfake(t, "in", "in2", "out", "fired")
+	cluster := startKfake(t, "chain-in", "chain-in2", "chain-out", "chain-fired")
 	brokers := cluster.ListenAddrs()
 	w := newWorkload(rng, 4000)
 	var mu sync.Mutex
@@ -129,7 +129,7 @@ func TestBrokerErrors(t *testing.T) {
 	fail(kmsg.TxnOffsetCommit, kerr.UnknownServerError, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress,
 		kerr.CoordinatorLoadInProgress, kerr.InvalidProducerEpoch)
 	startRunner(t, chainTopology(), quickConfig(brokers, t.TempDir()), testDeps(t))
-	out := startTail(t, brokers, "out", "fired", "chain.dlq")
+	out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 	w.feed(t, brokers, 3*time.Second)
 	out.waitFor(t, w.outputs())
 	mu.Lock()
@@ -163,9 +163,9 @@ func answerWith(req kmsg.Request, err *kerr.Error) kmsg.Response {
 // if any state were missing or wrong.
 func TestStoreIsRebuilt(t *testing.T) {
 	rng := newSeed(t)
-	brokers := startKfake(t, "in", "in2", "out", "fired").ListenAddrs()
+	brokers := startKfake(t, "chain-in", "chain-in2", "chain-out", "chain-fired").ListenAddrs()
 	w := newWorkload(rng, 3000)
-	out := startTail(t, brokers, "out", "fired", "chain.dlq")
+	out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 	cfg := quickConfig(brokers, t.TempDir())
 	r := startRunner(t, chainTopology(), cfg, testDeps(t))
 	third := len(w.records) / 3

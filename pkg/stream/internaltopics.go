@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -14,7 +15,7 @@ import (
 // ensureInternalTopics checks the topics of a topology and makes those that belong to the runtime.
 func ensureInternalTopics(ctx context.Context, client *kgo.Client, top *Topology, replication int16) error {
 	admin := kadm.NewClient(client)
-	partitions, err := inputPartitions(ctx, admin, top)
+	partitions, err := waitPartitions(ctx, admin, top)
 	if err != nil {
 		return err
 	}
@@ -58,6 +59,22 @@ func internalTopics(top *Topology) map[string]map[string]*string {
 	return topics
 }
 
+// waitPartitions gives topics that were made a moment ago time to become known to the brokers.
+func waitPartitions(ctx context.Context, admin *kadm.Client, top *Topology) (int32, error) {
+	for attempt := 0; ; attempt++ {
+		partitions, err := inputPartitions(ctx, admin, top)
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) || attempt == 15 {
+			return partitions, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, errors.Join(err, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// inputPartitions is the partition count of the inputs, once all inputs and outputs are there.
 func inputPartitions(ctx context.Context, admin *kadm.Client, top *Topology) (int32, error) {
 	details, err := admin.ListTopics(ctx, append(slices.Clone(top.Inputs), top.Outputs...)...)
 	if err != nil {
