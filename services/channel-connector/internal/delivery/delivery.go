@@ -80,12 +80,15 @@ const (
 	longest   = 5 * time.Minute
 )
 
+// LongestWish bounds how long a provider's own wish to wait counts.
+const LongestWish = time.Hour
+
 // Wait is how long to wait before attempt number next (2 is the first retry). A provider's own wish
-// counts if it is longer, up to the longest wait; spread, between 0 and 1, shortens a back-off by up
-// to half so that many sends do not come back at once.
+// counts if it is longer, up to LongestWish; spread, between 0 and 1, shortens a back-off by up to half so
+// that many sends do not come back at once.
 func Wait(f *Failure, next int, spread float64) time.Duration {
 	wait := time.Duration(float64(firstWait) * math.Pow(2, float64(max(0, min(next-2, 20)))))
 	wait = min(wait, longest)
 	wait -= time.Duration(spread * float64(wait) / 2)
-	return min(max(wait, f.After), longest)
+	return max(wait, min(f.After, LongestWish))
 }

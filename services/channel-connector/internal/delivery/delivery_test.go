@@ -21,7 +21,8 @@ func TestWaitDoublesUpToItsBound(t *testing.T) {
 
 func TestAProvidersWishCountsIfLongerAndIsBounded(t *testing.T) {
 	require.Equal(t, 30*time.Second, delivery.Wait(&delivery.Failure{After: 30 * time.Second}, 2, 0))
-	require.Equal(t, 5*time.Minute, delivery.Wait(&delivery.Failure{After: 24 * time.Hour}, 2, 0))
+	require.Equal(t, 40*time.Minute, delivery.Wait(&delivery.Failure{After: 40 * time.Minute}, 2, 0))
+	require.Equal(t, delivery.LongestWish, delivery.Wait(&delivery.Failure{After: 24 * time.Hour}, 2, 0))
 }
 
 func TestAnUnclassifiedErrorIsTemporary(t *testing.T) {

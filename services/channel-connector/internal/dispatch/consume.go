@@ -3,7 +3,7 @@ package dispatch
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kotel"
@@ -13,16 +13,8 @@ import (
 	deliveryv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/delivery/v1"
 )
 
-// partition is a partition that this instance owns: its deliveries live as long as it does.
-type partition struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	jobs   sync.WaitGroup
-
-	mu     sync.Mutex // guards mark and paused
-	mark   *watermark
-	paused bool
-}
+// reportGrace is how long a report may still take once its partition is given up.
+const reportGrace = 10 * time.Second
 
 // consume polls until ctx ends.
 func (d *Dispatcher) consume(ctx context.Context) {
@@ -33,154 +25,132 @@ func (d *Dispatcher) consume(ctx context.Context) {
 				d.logger.WarnContext(ctx, "fetching sends failed and is tried again", slog.Int("partition", int(p)), slog.Any("error", err))
 			}
 		})
-		fetches.EachRecord(func(rec *kgo.Record) { d.accept(rec) })
+		fetches.EachRecord(d.accept)
 		d.client.AllowRebalance()
 	}
 }
 
-// accept starts the delivery of a record.
+// accept starts the delivery of a record, or puts it off if its lane has no room.
 func (d *Dispatcher) accept(rec *kgo.Record) {
-	p := d.owned(rec.Partition)
-	p.mu.Lock()
-	p.mark.add(rec.Offset)
-	if p.mark.pending >= d.cfg.Outstanding && !p.paused {
-		p.paused = true
-		d.client.PauseFetchPartitions(map[string][]int32{topics.Sends: {rec.Partition}})
-	}
-	p.mu.Unlock()
-	p.jobs.Go(func() { d.handle(p, rec) })
-}
-
-func (d *Dispatcher) owned(number int32) *partition {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	p := d.partitions[number]
+	p := d.partitions[rec.Partition]
+	d.mu.Unlock()
 	if p == nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		p = &partition{ctx: ctx, cancel: cancel, mark: newWatermark()}
-		d.partitions[number] = p
+		return // given up meanwhile: whoever has it now reads the record
 	}
-	return p
+	parcel, ok := d.open(p, rec)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note(rec.Offset, rec.LeaderEpoch)
+	if p.mark.span() >= d.cfg.Span && !p.paused {
+		p.paused = true
+		d.client.PauseFetchPartitions(map[string][]int32{topics.Sends: {p.number}})
+	}
+	switch {
+	case !ok:
+		p.done(rec.Offset)
+	case p.admit(parcel.lane, rec.Offset):
+		p.jobs.Go(func() { d.handle(p, parcel) })
+	default:
+		d.putOffN.Add(p.ctx, 1)
+	}
 }
 
-// handle brings one record to its end and moves the offset that may be committed.
-func (d *Dispatcher) handle(p *partition, rec *kgo.Record) {
-	var send deliveryv1.Send
+// open decodes a record; ok is false if nothing is to be delivered for it.
+func (d *Dispatcher) open(p *partition, rec *kgo.Record) (_ parcel, ok bool) {
+	send := &deliveryv1.Send{}
 	if err := send.UnmarshalVT(rec.Value); err != nil {
 		// The topic is written by our own stage: such a record is a fault of ours, and nothing can be
 		// reported for it. It is logged with its position and does not stop the others.
 		d.logger.ErrorContext(p.ctx, "undecodable send skipped", slog.Int("partition", int(rec.Partition)), slog.Int64("offset", rec.Offset), slog.Any("error", err))
-		d.finish(p, rec)
-		return
+		return parcel{}, false
 	}
 	if send.GetDecision() != deliveryv1.Decision_DECISION_SEND {
-		d.finish(p, rec)
-		return
+		return parcel{}, false
 	}
-	ctx := d.propagator.Propagator.Extract(p.ctx, kotel.NewRecordCarrier(rec))
+	key := sendKey(send.GetTenant(), send.GetSendId())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, reported := p.reported[key]; reported {
+		delete(p.reported, key)
+		return parcel{}, false
+	}
+	return parcel{offset: rec.Offset, lane: laneKey(send), send: send, rec: rec}, true
+}
+
+// handle brings one send to its end.
+func (d *Dispatcher) handle(p *partition, c parcel) {
+	ctx := d.propagator.Propagator.Extract(p.ctx, kotel.NewRecordCarrier(c.rec))
 	if trace.SpanContextFromContext(ctx).IsSampled() {
 		var span trace.Span
-		ctx, span = d.tracer.Start(ctx, "deliver "+send.GetChannel(), trace.WithSpanKind(trace.SpanKindConsumer))
+		ctx, span = d.tracer.Start(ctx, "deliver "+c.send.GetChannel(), trace.WithSpanKind(trace.SpanKindConsumer))
 		defer span.End()
 	}
-	result, err := d.deliver(ctx, job{partition: rec.Partition, offset: rec.Offset, send: &send})
-	if err == nil {
-		err = d.report(ctx, result)
-	}
-	if err == nil {
-		d.finish(p, rec)
-		return
-	}
-	if p.ctx.Err() == nil {
+	err := d.deliver(ctx, job{ref: reference(p.number, c), lane: c.lane, send: c.send}, func(o *deliveryv1.Outcome) error {
+		// What was delivered is reported even if the partition goes: the next owner would deliver it again.
+		ctx, cancel := outlive(ctx, reportGrace)
+		defer cancel()
+		at, err := d.report(ctx, d.client, o)
+		if err == nil {
+			p.mu.Lock()
+			p.reports = max(p.reports, at+1)
+			p.mu.Unlock()
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		d.finish(p, c.lane, c.offset)
+	case p.ctx.Err() == nil:
 		d.fail(err)
 	}
 }
 
-// report writes an outcome and waits until Kafka has it.
-func (d *Dispatcher) report(ctx context.Context, o *deliveryv1.Outcome) error {
+// outlive is a context that ends only some time after ctx.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		sleep(out, grace)
+		cancel()
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
+}
+
+// report writes an outcome, waits until Kafka has it, and returns its offset.
+func (d *Dispatcher) report(ctx context.Context, client *kgo.Client, o *deliveryv1.Outcome) (int64, error) {
 	raw, err := o.MarshalVT()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	rec := &kgo.Record{Topic: topics.Reports, Key: topics.Key(o.GetTenant(), o.GetProfileId()), Value: raw}
 	if trace.SpanContextFromContext(ctx).IsSampled() {
 		d.propagator.Propagator.Inject(ctx, kotel.NewRecordCarrier(rec))
 	}
-	return d.client.ProduceSync(ctx, rec).FirstErr()
+	err = client.ProduceSync(ctx, rec).FirstErr()
+	return rec.Offset, err
 }
 
-// finish moves the watermark and lets the fetch go on.
-func (d *Dispatcher) finish(p *partition, rec *kgo.Record) {
+// finish notes the end of a send and lets what waits for its place go on.
+func (d *Dispatcher) finish(p *partition, lane string, offset int64) {
 	p.mu.Lock()
-	commit, moved := p.mark.finish(rec.Offset)
-	resume := p.paused && p.mark.pending <= d.cfg.Outstanding/2
+	p.done(offset)
+	more := p.leave(lane)
+	resume := p.paused && p.mark.span() <= d.cfg.Span/2
 	if resume {
 		p.paused = false
-	}
-	if moved {
-		d.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{
-			rec.Topic: {rec.Partition: {Epoch: rec.LeaderEpoch, Offset: commit}},
-		})
+		d.client.ResumeFetchPartitions(map[string][]int32{topics.Sends: {p.number}})
 	}
 	p.mu.Unlock()
-	if resume {
-		d.client.ResumeFetchPartitions(map[string][]int32{rec.Topic: {rec.Partition}})
-	}
-	if moved && commit%256 == 0 {
-		// Entries that are not dropped now are dropped the next time.
-		_ = d.journal.Forget(rec.Partition, commit-d.forgetLag())
-	}
+	d.fetch(p, lane, more)
 }
-
-// forgetLag keeps the entries of offsets that may not be committed yet: marks are committed once a second.
-func (d *Dispatcher) forgetLag() int64 { return int64(4 * d.cfg.Outstanding) }
 
 // fail says that the dispatcher cannot go on.
 func (d *Dispatcher) fail(err error) {
 	select {
 	case d.failed <- err:
 	default:
-	}
-}
-
-// revoked ends the deliveries of partitions that go to another member and commits what was reported.
-func (d *Dispatcher) revoked(ctx context.Context, client *kgo.Client, gone map[string][]int32) {
-	d.release(gone[topics.Sends])
-	if err := client.CommitMarkedOffsets(ctx); err != nil {
-		d.logger.WarnContext(ctx, "committing on revoke failed; the next owner delivers under the same idempotency keys what had not been committed", slog.Any("error", err))
-	}
-}
-
-// lost ends the deliveries of partitions that another member has already.
-func (d *Dispatcher) lost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	d.release(gone[topics.Sends])
-}
-
-func (d *Dispatcher) all() []int32 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	numbers := make([]int32, 0, len(d.partitions))
-	for n := range d.partitions {
-		numbers = append(numbers, n)
-	}
-	return numbers
-}
-
-// release interrupts what waits and waits for attempts under way.
-func (d *Dispatcher) release(numbers []int32) {
-	var released []*partition
-	d.mu.Lock()
-	for _, n := range numbers {
-		if p := d.partitions[n]; p != nil {
-			released = append(released, p)
-			delete(d.partitions, n)
-		}
-	}
-	d.mu.Unlock()
-	for _, p := range released {
-		p.cancel()
-	}
-	for _, p := range released {
-		p.jobs.Wait()
 	}
 }

@@ -1,11 +1,16 @@
 // Package dispatch takes sends from Kafka, brings each to its outcome and reports it.
 //
 // A send's offset is committed only when it and all before it in its partition have been reported, so
-// that none is missed; what had been delivered before a crash stands in the journal, so that none is
-// delivered again. The one moment that nothing can decide, an attempt without an answer, is the
+// that none is missed. What was reported is read back from the reports themselves by whoever gets the
+// partition next, so that a partition that changes hands, and even a group that lost its offsets,
+// delivers nothing again. What was delivered and not yet reported when the process died stands in the
+// journal on its disk. The one moment that nothing can decide, an attempt without an answer, is the
 // channel's choice: try again under the same idempotency key, or give up as unknown. Reports are written
-// at least once; the stage `outcomes` makes that once. TestKilledDispatcher in this package and the
-// crash scenario of tests/e2e would catch the loss of any of this.
+// at least once; the stage `outcomes` makes that once.
+//
+// Lanes keep tenants' channels apart: what a channel cannot take now waits in Kafka, not in memory, and
+// what is behind it goes on. TestKilledDispatcher, TestAPartitionThatMovesIsNotDeliveredAgain and
+// TestOneLaneDoesNotStopOthers would catch the loss of any of this.
 package dispatch
 
 import (
@@ -22,12 +27,12 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
-	deliveryv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/delivery/v1"
 	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	"github.com/sillage-cdp/sillage/pkg/topics"
+	deliveryv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/delivery/v1"
 	"github.com/sillage-cdp/sillage/services/channel-connector/internal/delivery"
 	"github.com/sillage-cdp/sillage/services/channel-connector/internal/journal"
 	"github.com/sillage-cdp/sillage/services/channel-connector/internal/render"
@@ -43,8 +48,13 @@ type Config struct {
 	JournalDir string
 	// Outbox is the SMTP address for channels that name none.
 	Outbox string
-	// Outstanding bounds the sends of one partition that are on their way.
+	// Outstanding bounds the sends of one partition that are held in memory.
 	Outstanding int
+	// Span bounds how many sends of one partition are followed beyond the first that is not done, in
+	// memory by 24 bytes each. Default 262,144.
+	Span int
+	// SessionTimeout is when Kafka gives the partitions of an instance that is gone to others. Default 10s.
+	SessionTimeout time.Duration
 }
 
 // Deps is what a dispatcher is given.
@@ -66,6 +76,8 @@ type Dispatcher struct {
 	tracer      trace.Tracer
 	propagator  telemetry.Providers
 	attemptsN   metric.Int64Counter
+	outcomesN   metric.Int64Counter
+	putOffN     metric.Int64Counter
 	lanes       *lanes
 
 	journal *journal.Journal
@@ -75,6 +87,7 @@ type Dispatcher struct {
 	loop    sync.WaitGroup
 	failed  chan error
 
+	commits    sync.Mutex // held while a commit is made
 	mu         sync.Mutex // guards partitions; never held while a delivery is waited for
 	partitions map[int32]*partition
 }
@@ -84,16 +97,36 @@ func New(cfg Config, deps Deps) (*Dispatcher, error) {
 	if cfg.Outstanding <= 0 {
 		return nil, fmt.Errorf("outstanding: %d is not positive", cfg.Outstanding)
 	}
-	attempts, err := deps.Telemetry.Meter.Meter("channel-connector").Int64Counter("sillage.channel.attempts",
-		metric.WithUnit("{attempt}"), metric.WithDescription("Delivery attempts by result."))
-	if err != nil {
-		return nil, fmt.Errorf("making a counter: %w", err)
+	if cfg.Span <= 0 {
+		cfg.Span = 1 << 18
 	}
-	return &Dispatcher{
+	if cfg.SessionTimeout <= 0 {
+		cfg.SessionTimeout = 10 * time.Second
+	}
+	d := &Dispatcher{
 		cfg: cfg, definitions: deps.Definitions, renderer: deps.Renderer, clock: deps.Clock, logger: deps.Logger,
-		tracer: deps.Telemetry.Tracer.Tracer("channel-connector"), propagator: deps.Telemetry, attemptsN: attempts,
+		tracer: deps.Telemetry.Tracer.Tracer("channel-connector"), propagator: deps.Telemetry,
 		lanes: newLanes(cfg.Outbox), failed: make(chan error, 1), partitions: map[int32]*partition{},
-	}, nil
+	}
+	return d, d.makeCounters(deps.Telemetry.Meter.Meter("channel-connector"))
+}
+
+func (d *Dispatcher) makeCounters(meter metric.Meter) error {
+	for _, c := range []struct {
+		counter           *metric.Int64Counter
+		name, unit, about string
+	}{
+		{&d.attemptsN, "sillage.channel.attempts", "{attempt}", "Delivery attempts by result."},
+		{&d.outcomesN, "sillage.channel.outcomes", "{send}", "Sends that came to an end, by outcome and reason."},
+		{&d.putOffN, "sillage.channel.put_off", "{send}", "Sends that had to wait in Kafka because their channel took no more."},
+	} {
+		made, err := meter.Int64Counter(c.name, metric.WithUnit(c.unit), metric.WithDescription(c.about))
+		if err != nil {
+			return fmt.Errorf("making a counter: %w", err)
+		}
+		*c.counter = made
+	}
+	return nil
 }
 
 // Start opens the journal and begins to consume.
@@ -106,13 +139,15 @@ func (d *Dispatcher) Start(context.Context) error {
 		kgo.ConsumerGroup(Group),
 		kgo.ConsumeTopics(topics.Sends),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		// Only what was reported is committed, in order: see watermark.
-		kgo.AutoCommitMarks(),
-		kgo.AutoCommitInterval(time.Second),
+		// Only what was reported is committed, in order, by our own hand: see watermark.
+		kgo.DisableAutoCommit(),
 		// No partition changes hands between a poll and the start of its deliveries.
 		kgo.BlockRebalanceOnPoll(),
 		// A revoked partition waits for attempts under way, each bounded by its channel's time-out.
-		kgo.RebalanceTimeout(time.Minute),
+		kgo.RebalanceTimeout(2*maxAttempt),
+		kgo.SessionTimeout(d.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(d.cfg.SessionTimeout/4),
+		kgo.OnOffsetsFetched(d.takeOver),
 		kgo.OnPartitionsRevoked(d.revoked),
 		kgo.OnPartitionsLost(d.lost),
 	)...)
@@ -123,10 +158,12 @@ func (d *Dispatcher) Start(context.Context) error {
 	d.cancel = cancel
 	d.running.Store(d.client)
 	d.loop.Go(func() { d.consume(ctx) })
+	d.loop.Go(func() { d.commitEvery(ctx, time.Second) })
 	return nil
 }
 
-// Stop lets the attempts under way end, commits what was reported and leaves the group.
+// Stop lets the attempts under way end, which takes at most the time-out of an attempt whatever ctx says,
+// commits what was reported and leaves the group.
 func (d *Dispatcher) Stop(ctx context.Context) error {
 	if d.client == nil {
 		return d.closeJournal()
@@ -134,8 +171,11 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	d.running.Store(nil)
 	d.cancel()
 	d.loop.Wait()
-	d.release(d.all())
-	err := d.client.CommitMarkedOffsets(ctx)
+	var numbers []int32
+	for _, p := range d.owned() {
+		numbers = append(numbers, p.number)
+	}
+	err := d.commit(ctx, d.client, d.release(d.client, numbers))
 	d.client.CloseAllowingRebalance()
 	d.client = nil
 	return errors.Join(err, d.closeJournal())
@@ -170,8 +210,10 @@ var ErrStopped = errors.New("the dispatcher is not running")
 
 // Report writes an outcome that came by another way (a pixel, a link) and waits until Kafka has it.
 func (d *Dispatcher) Report(ctx context.Context, o *deliveryv1.Outcome) error {
-	if d.running.Load() == nil {
+	client := d.running.Load()
+	if client == nil {
 		return ErrStopped
 	}
-	return d.report(ctx, o)
+	_, err := d.report(ctx, client, o)
+	return err
 }

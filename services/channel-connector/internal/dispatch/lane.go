@@ -23,6 +23,9 @@ const (
 	// attempt would only wait for its time-out.
 	breakAfter = 10
 	breakFor   = 15 * time.Second
+	// maxAttempt bounds one attempt, whatever the channel says: a partition that goes to another
+	// instance waits for it.
+	maxAttempt = time.Minute
 )
 
 // lane is the way of one tenant's channel: its own limits and its own trouble, so that a slow provider
@@ -32,6 +35,9 @@ type lane struct {
 	limiter *rate.Limiter
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	send    func(context.Context, delivery.Message) error
+
+	mu    sync.Mutex // guards until
+	until time.Time  // the provider asked for no attempt before
 }
 
 func newLane(name string, channel *definitionv1.Channel, outbox string) (*lane, error) {
@@ -45,17 +51,25 @@ func newLane(name string, channel *definitionv1.Channel, outbox string) (*lane, 
 	}
 	return &lane{
 		slots:   make(chan struct{}, laneParallel),
-		limiter: rate.NewLimiter(limit, laneParallel),
+		limiter: rate.NewLimiter(limit, max(1, min(laneParallel, int(channel.GetRatePerSecond())))),
 		breaker: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-			Name:        name,
-			Timeout:     breakFor,
-			MaxRequests: 1,
-			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakAfter },
-			// A refused address says nothing of the provider.
-			IsSuccessful: func(err error) bool { return err == nil || delivery.AsFailure(err).Kind == delivery.Permanent },
+			Name:         name,
+			Timeout:      breakFor,
+			MaxRequests:  1,
+			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakAfter },
+			IsSuccessful: answers,
 		}),
 		send: send,
 	}, nil
+}
+
+// answers says whether the provider works: an address that it refuses and a wish to wait are answers.
+func answers(err error) bool {
+	if err == nil {
+		return true
+	}
+	kind := delivery.AsFailure(err).Kind
+	return kind == delivery.Permanent || kind == delivery.Throttled
 }
 
 func sender(channel *definitionv1.Channel, outbox string) (func(context.Context, delivery.Message) error, error) {
@@ -83,28 +97,84 @@ func sender(channel *definitionv1.Channel, outbox string) (func(context.Context,
 // errClosed says that the breaker is open: no attempt was made.
 var errClosed = errors.New("the provider is given a pause after repeated failures")
 
-// attempt waits for a slot and the rate limit, then makes one attempt. begin is called right before it.
-// The wait ends with ctx; an attempt that began goes on to its end.
-func (l *lane) attempt(ctx context.Context, m delivery.Message, begin func() error) error {
+// infraError is a fault of ours, not of the provider: nothing more can be attempted.
+type infraError struct{ err error }
+
+func (e *infraError) Error() string { return e.err.Error() }
+func (e *infraError) Unwrap() error { return e.err }
+
+// attemptHooks are told what happens: begin before an attempt, made after it, failed if it surely did
+// not deliver.
+type attemptHooks struct {
+	begin  func() error
+	failed func() error
+	made   func(error)
+}
+
+// attempt waits for a slot, for the end of a pause that the provider asked for and for the rate limit,
+// then makes one attempt. The wait ends with ctx; an attempt that began goes on to its end.
+func (l *lane) attempt(ctx context.Context, m delivery.Message, hooks attemptHooks) error {
+	if l.breaker.State() == gobreaker.StateOpen {
+		return errClosed // takes neither a slot nor a share of the rate
+	}
 	select {
 	case l.slots <- struct{}{}:
 		defer func() { <-l.slots }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	for wait := l.pause(); wait > 0; wait = l.pause() {
+		if !sleep(ctx, wait) {
+			return ctx.Err()
+		}
+	}
 	if err := l.limiter.Wait(ctx); err != nil {
 		return fmt.Errorf("waiting for the rate limit: %w", err)
 	}
+	var infra error
 	_, err := l.breaker.Execute(func() (struct{}, error) {
-		if err := begin(); err != nil {
-			return struct{}{}, err
+		if infra = hooks.begin(); infra != nil {
+			return struct{}{}, nil
 		}
-		return struct{}{}, l.send(context.WithoutCancel(ctx), m)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxAttempt)
+		defer cancel()
+		err := l.send(ctx, m)
+		hooks.made(err)
+		if err != nil && delivery.AsFailure(err).Kind != delivery.Ambiguous {
+			infra = hooks.failed()
+		}
+		return struct{}{}, err
 	})
+	if infra != nil {
+		return &infraError{infra}
+	}
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return errClosed
 	}
+	if err != nil {
+		l.hold(delivery.AsFailure(err).After)
+	}
 	return err
+}
+
+// hold lets the lane rest for as long as the provider asks, up to delivery.LongestWish.
+func (l *lane) hold(after time.Duration) {
+	if after <= 0 {
+		return
+	}
+	//nolint:forbidigo // providers count in the wall's time, whatever clock the stack runs on
+	until := time.Now().Add(min(after, delivery.LongestWish))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until.After(l.until) {
+		l.until = until
+	}
+}
+
+func (l *lane) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Until(l.until)
 }
 
 // lanes holds the lane of every channel in its current version.
@@ -121,8 +191,8 @@ type versioned struct {
 
 func newLanes(outbox string) *lanes { return &lanes{outbox: outbox, byID: map[string]versioned{}} }
 
-func (l *lanes) of(def *definitionv1.Definition) (*lane, error) {
-	id := def.GetTenant() + "/" + def.GetName()
+// of is the lane of a channel as it is defined now. A new version begins a new lane.
+func (l *lanes) of(id string, def *definitionv1.Definition) (*lane, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if have, ok := l.byID[id]; ok && have.version == def.GetVersion() {

@@ -1,12 +1,15 @@
 // Package journal remembers on the local disk how far each delivery got, so that a process that died
-// between a provider's answer and the committed offset does not deliver again. Kafka stays the truth:
-// a lost journal costs the certainty of that moment, never a send.
+// between a provider's answer and the report of it does not deliver again. Kafka stays the truth: a lost
+// journal costs the certainty of that moment, never a send.
 //
-// An entry is named by partition and offset of the send. Entries are synced to disk before the attempt
-// that they announce and before the report that they hold; TestEntriesSurviveAKill would catch the loss.
+// An entry is named by partition and offset of the send and holds the send's own id as well: in a topic
+// that was made anew the same offset is another send, and what was noted of the old one says nothing of
+// it. Entries are synced to disk before the attempt that they announce and before the report that they
+// hold; TestEntriesSurviveAKill and TestAnEntryOfAnotherSendIsNone would catch the loss.
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,7 +29,15 @@ const (
 	Done State = 2
 )
 
-// Journal is an open journal.
+// Ref names a delivery: where its send stands, and which send it is.
+type Ref struct {
+	Partition int32
+	Offset    int64
+	// Send is unique among all sends of all tenants.
+	Send string
+}
+
+// Journal is an open journal. It is safe for use by several goroutines.
 type Journal struct{ db *pebble.DB }
 
 // Open opens or makes the journal in dir.
@@ -46,8 +57,8 @@ func Open(dir string) (*Journal, error) {
 func (j *Journal) Close() error { return j.db.Close() }
 
 // Get is the state of a delivery and, if it is Done, its outcome.
-func (j *Journal) Get(partition int32, offset int64) (State, []byte, error) {
-	value, closer, err := j.db.Get(key(partition, offset))
+func (j *Journal) Get(ref Ref) (State, []byte, error) {
+	value, closer, err := j.db.Get(key(ref.Partition, ref.Offset))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return Unknown, nil, nil
 	}
@@ -55,31 +66,31 @@ func (j *Journal) Get(partition int32, offset int64) (State, []byte, error) {
 		return Unknown, nil, fmt.Errorf("reading the delivery journal: %w", err)
 	}
 	defer closer.Close() //nolint:errcheck // only releases memory
-	if len(value) == 0 {
-		return Unknown, nil, nil
+	head := head(ref, State(0))
+	if len(value) < len(head) || !bytes.Equal(value[1:len(head)], head[1:]) {
+		return Unknown, nil, nil // another send stood at this offset
 	}
-	return State(value[0]), append([]byte(nil), value[1:]...), nil
+	return State(value[0]), append([]byte(nil), value[len(head):]...), nil
 }
 
 // Begin notes that an attempt begins.
-func (j *Journal) Begin(partition int32, offset int64) error {
-	return j.set(partition, offset, []byte{byte(Attempting)})
-}
+func (j *Journal) Begin(ref Ref) error { return j.set(ref, head(ref, Attempting)) }
 
-// Failed notes that the attempt surely did not deliver.
-func (j *Journal) Failed(partition int32, offset int64) error {
-	if err := j.db.Delete(key(partition, offset), pebble.NoSync); err != nil {
+// Failed notes that the attempt surely did not deliver. The note is not synced: lost, it makes the next
+// start take the attempt for one that was cut short.
+func (j *Journal) Failed(ref Ref) error {
+	if err := j.db.Delete(key(ref.Partition, ref.Offset), pebble.NoSync); err != nil {
 		return fmt.Errorf("writing the delivery journal: %w", err)
 	}
 	return nil
 }
 
 // Finish notes the outcome.
-func (j *Journal) Finish(partition int32, offset int64, outcome []byte) error {
-	return j.set(partition, offset, append([]byte{byte(Done)}, outcome...))
+func (j *Journal) Finish(ref Ref, outcome []byte) error {
+	return j.set(ref, append(head(ref, Done), outcome...))
 }
 
-// Forget drops the entries of a partition below an offset: it is committed.
+// Forget drops the entries of a partition below an offset: Kafka knows that they are done.
 func (j *Journal) Forget(partition int32, below int64) error {
 	if err := j.db.DeleteRange(key(partition, 0), key(partition, below), pebble.NoSync); err != nil {
 		return fmt.Errorf("writing the delivery journal: %w", err)
@@ -87,11 +98,17 @@ func (j *Journal) Forget(partition int32, below int64) error {
 	return nil
 }
 
-func (j *Journal) set(partition int32, offset int64, value []byte) error {
-	if err := j.db.Set(key(partition, offset), value, pebble.Sync); err != nil {
+func (j *Journal) set(ref Ref, value []byte) error {
+	if err := j.db.Set(key(ref.Partition, ref.Offset), value, pebble.Sync); err != nil {
 		return fmt.Errorf("writing the delivery journal: %w", err)
 	}
 	return nil
+}
+
+// head is how an entry begins: the state, the length of the send's id, the id.
+func head(ref Ref, state State) []byte {
+	out := binary.AppendUvarint([]byte{byte(state)}, uint64(len(ref.Send)))
+	return append(out, ref.Send...)
 }
 
 func key(partition int32, offset int64) []byte {

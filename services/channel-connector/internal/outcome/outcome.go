@@ -30,6 +30,9 @@ var words = map[deliveryv1.OutcomeType]string{
 	deliveryv1.OutcomeType_OUTCOME_TYPE_UNKNOWN:      "unknown",
 }
 
+// Word is the short name of an outcome type; empty for one that is none.
+func Word(t deliveryv1.OutcomeType) string { return words[t] }
+
 // Of begins the outcome of a send.
 func Of(send *deliveryv1.Send, kind deliveryv1.OutcomeType, now time.Time) *deliveryv1.Outcome {
 	o := &deliveryv1.Outcome{

@@ -1,5 +1,9 @@
-// Package render fills templates. It is pure: a send, its channel and its template in, a message out.
-// A template that does not render is a permanent failure that names the template and the place.
+// Package render fills templates. It is pure: a send and its template in, a message out. A template that
+// does not render is a permanent failure that names the field and the place.
+//
+// What a variable holds was written by strangers. In HTML every `{{ … }}` is escaped unless its last
+// filter is `raw` or `escape`; in a webhook's data every one is escaped as the inside of a JSON string
+// unless its last filter is `raw` or `json`. TestWhatAVariableHoldsStaysText would catch the loss.
 package render
 
 import (
@@ -29,7 +33,7 @@ type Renderer struct {
 
 // New returns a renderer whose links lead to baseURL.
 func New(signer *tracking.Signer, baseURL string) *Renderer {
-	return &Renderer{engine: liquid.NewEngine(), signer: signer, baseURL: baseURL}
+	return &Renderer{engine: newEngine(), signer: signer, baseURL: baseURL}
 }
 
 // Render makes the message of a send. Errors are *delivery.Failure of kind Permanent.
@@ -128,15 +132,29 @@ func numbers(v any) any {
 	}
 }
 
-func (r *Renderer) fill(field, source string, vars liquid.Bindings) (string, error) {
-	text, err := r.engine.ParseAndRenderString(source, vars)
-	if err != nil {
+func (r *Renderer) fill(field, source string, vars liquid.Bindings) (_ string, err error) {
+	// The library panics where a writer refuses and where a filter meets what it did not expect: that is
+	// the template's failure, not the end of the process.
+	defer func() {
+		if p := recover(); p != nil {
+			err = permanent("template", fmt.Errorf("rendering %s: %v", field, p))
+		}
+	}()
+	var out bounded
+	if err := r.engine.ParseAndFRender(&out, []byte(source), vars); err != nil {
 		return "", permanent("template", fmt.Errorf("rendering %s: %w", field, err))
 	}
-	if len(text) > maxRendered {
-		return "", permanent("template", fmt.Errorf("rendering %s: %d bytes are more than %d", field, len(text), maxRendered))
+	return out.String(), nil
+}
+
+// bounded takes up to maxRendered bytes.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxRendered {
+		return 0, fmt.Errorf("the result is longer than %d bytes", maxRendered)
 	}
-	return text, nil
+	return b.Buffer.Write(p)
 }
 
 func (r *Renderer) email(send *deliveryv1.Send, t *definitionv1.EmailTemplate, vars liquid.Bindings, linker tracking.Linker) (*delivery.Email, error) {
@@ -148,7 +166,7 @@ func (r *Renderer) email(send *deliveryv1.Send, t *definitionv1.EmailTemplate, v
 	if err != nil {
 		return nil, err
 	}
-	html, err := r.fill("html", t.GetHtml(), vars)
+	html, err := r.fill("html", escaped(t.GetHtml(), htmlFilter), vars)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +229,7 @@ func (r *Renderer) data(t *definitionv1.WebhookTemplate, vars liquid.Bindings) (
 		}
 		return raw, nil
 	}
-	text, err := r.fill("data", t.GetData(), vars)
+	text, err := r.fill("data", escaped(t.GetData(), jsonFilter), vars)
 	if err != nil {
 		return nil, err
 	}

@@ -88,3 +88,34 @@ func TestWhatCannotBeRenderedIsAPermanentFailure(t *testing.T) {
 		require.Contains(t, reason, f.Reason)
 	}
 }
+
+func TestWhatAVariableHoldsStaysText(t *testing.T) {
+	evil := send()
+	evil.Traits = []byte(`{"name":"<script>x</script>\"","list":["<i>"],"n":1.5}`)
+	m, err := renderer(t).Render(evil, email("Hi {{ traits.name }}", `<p>{{ traits.name }} {{- traits.name | escape }} {{ traits.name | raw }} {{ traits.list }} {{traits.n}} {{ traits.none | default: "<b>" }}</p>{% raw %}{{ x }}{% endraw %}`), now)
+	require.NoError(t, err)
+	const safe = "&lt;script&gt;x&lt;/script&gt;&#34;"
+	require.Contains(t, m.Email.HTML, "<p>"+safe+safe+` <script>x</script>" &lt;i&gt; 1.5 &lt;b&gt;</p>{{ x }}`)
+
+	data := `{"name": "{{ traits.name }}", "list": {{ traits.list | json }}, "n": {{ traits.n }}, "a": "{{ traits.name | upcase }}"}`
+	m, err = renderer(t).Render(evil, &definitionv1.Template{Webhook: &definitionv1.WebhookTemplate{Type: "x", Data: data}}, now)
+	require.NoError(t, err)
+	var got struct {
+		Data struct {
+			Name, A string
+			List    []string
+			N       float64
+		} `json:"data"`
+	}
+	require.NoError(t, json.Unmarshal(m.Webhook.Payload, &got))
+	require.Equal(t, `<script>x</script>"`, got.Data.Name)
+	require.Equal(t, `<SCRIPT>X</SCRIPT>"`, got.Data.A)
+	require.Equal(t, []string{"<i>"}, got.Data.List)
+	require.InDelta(t, 1.5, got.Data.N, 0)
+}
+
+func TestARunawayTemplateIsStopped(t *testing.T) {
+	_, err := renderer(t).Render(send(), email("s", `{% for i in (1..1000000000) %}0123456789{% endfor %}`), now)
+	require.Equal(t, "template", delivery.AsFailure(err).Reason)
+	require.ErrorContains(t, err, "longer than")
+}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wneessen/go-mail"
@@ -20,8 +21,11 @@ import (
 	"github.com/sillage-cdp/sillage/services/channel-connector/internal/delivery"
 )
 
-// attemptTimeout bounds one attempt, connection included.
-const attemptTimeout = 20 * time.Second
+// Bounds of one attempt: of dialling and greeting, and of the conversation that follows.
+const (
+	dialTimeout = 15 * time.Second
+	talkTimeout = 20 * time.Second
+)
 
 // Sender sends the mails of one channel.
 type Sender struct {
@@ -43,7 +47,7 @@ func New(channel *definitionv1.EmailChannel, outbox string) (*Sender, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading email.smtp %q: %w (write host:port)", addr, err)
 	}
-	options := []mail.Option{mail.WithPort(port), mail.WithTimeout(attemptTimeout), mail.WithHELO("sillage.localhost")}
+	options := []mail.Option{mail.WithPort(port), mail.WithTimeout(talkTimeout), mail.WithHELO("sillage.localhost")}
 	options = append(options, security(channel.GetTls(), host)...)
 	if channel.GetUsername() != "" {
 		password, err := secret.Resolve(channel.GetPasswordRef())
@@ -79,16 +83,23 @@ func (s *Sender) Send(ctx context.Context, m delivery.Message) error {
 	if err != nil {
 		return &delivery.Failure{Kind: delivery.Permanent, Reason: "bad_mail", Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	connection, err := s.client.DialToSMTPClientWithContext(ctx)
 	if err != nil {
 		return &delivery.Failure{Kind: delivery.Temporary, Reason: "smtp_connect", Err: err}
 	}
 	err = s.client.SendWithSMTPClient(connection, message)
-	// The mail's fate is known by now: a failing goodbye changes nothing.
-	_ = s.client.CloseWithSMTPClient(connection)
-	return classify(err)
+	if failed := classify(err); failed != nil {
+		// No goodbye: after a mail that was cut short it would end the mail and have half of it delivered.
+		_ = connection.Close()
+		return failed
+	}
+	// The mail is delivered: a failing goodbye changes nothing.
+	if s.client.CloseWithSMTPClient(connection) != nil {
+		_ = connection.Close()
+	}
+	return nil
 }
 
 func (s *Sender) compose(m delivery.Message) (*mail.Msg, error) {
@@ -102,10 +113,11 @@ func (s *Sender) compose(m delivery.Message) (*mail.Msg, error) {
 	if err := message.To(m.Email.To); err != nil {
 		return nil, errors.New("the address cannot be read")
 	}
-	message.Subject(m.Email.Subject)
+	// One line, whatever a variable holds: a line break would read as the end of the header.
+	message.Subject(strings.Join(strings.Fields(m.Email.Subject), " "))
 	message.SetDateWithValue(m.Email.Date)
 	message.SetMessageIDWithValue(m.ID + "@sillage")
-	message.SetGenHeader(mail.HeaderListUnsubscribe, "<"+m.Email.UnsubscribeURL+">")
+	message.SetGenHeaderPreformatted(mail.HeaderListUnsubscribe, "<"+m.Email.UnsubscribeURL+">")
 	message.SetGenHeader(mail.HeaderListUnsubscribePost, "List-Unsubscribe=One-Click")
 	switch {
 	case m.Email.Text != "" && m.Email.HTML != "":
@@ -139,9 +151,11 @@ func classify(err error) error {
 		f.Kind, f.Bounce = delivery.Permanent, sendErr.Reason == mail.ErrSMTPRcptTo
 	case sendErr.IsTemp() || code >= 400:
 		f.Kind = delivery.Temporary
-	case sendErr.Reason == mail.ErrSMTPDataClose || sendErr.Reason == mail.ErrWriteContent:
+	case sendErr.Reason == mail.ErrSMTPDataClose:
+		// The mail had gone out whole; what the server made of it nobody heard.
 		f.Kind, f.Reason = delivery.Ambiguous, "smtp_cut"
 	default:
+		// Without the mark at its end no server takes a mail.
 		f.Kind, f.Reason = delivery.Temporary, "smtp_broken"
 	}
 	return f

@@ -70,7 +70,8 @@ func purpose(r *http.Request) string {
 }
 
 func (h *handler) try(r *http.Request, o *deliveryv1.Outcome) error {
-	ctx, cancel := context.WithTimeout(r.Context(), reportTimeout)
+	// Somebody who does not wait for the answer has reacted all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reportTimeout)
 	defer cancel()
 	return h.report(ctx, o)
 }

@@ -20,6 +20,10 @@ const (
 	UnsubscribePath = "/t/u/"
 )
 
+// maxTarget is the longest address that a link is tracked to: a longer one would make a token that is
+// not opened again. Such a link stays as it is.
+const maxTarget = 2048
+
 // Linker makes the links of one send.
 type Linker struct {
 	signer *Signer
@@ -78,7 +82,7 @@ func (l Linker) Rewrite(body string) (string, error) {
 		raw := string(tokens.Raw())
 		token := tokens.Token()
 		switch {
-		case kind == html.EndTagToken && token.DataAtom == atom.Body:
+		case kind == html.EndTagToken && token.DataAtom == atom.Body && !placed:
 			out.WriteString(image)
 			placed = true
 		case kind == html.StartTagToken && token.DataAtom == atom.A:
@@ -115,5 +119,5 @@ func (l Linker) rewriteAnchor(token *html.Token) (bool, error) {
 
 func (l Linker) tracked(target string) bool {
 	u, err := url.Parse(target)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && !strings.HasPrefix(target, l.base+"/t/")
+	return err == nil && len(target) <= maxTarget && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && !strings.HasPrefix(target, l.base+"/t/")
 }

@@ -10,9 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -23,7 +24,13 @@ import (
 	"github.com/sillage-cdp/sillage/services/channel-connector/internal/delivery"
 )
 
-const defaultTimeout = 10 * time.Second
+const (
+	defaultTimeout = 10 * time.Second
+	// connections are kept to the receiver: as many as a lane makes attempts at once.
+	connections = 8
+	// longestWish keeps the header's number within what a duration holds.
+	longestWish = 24 * time.Hour
+)
 
 // Sender sends the calls of one channel.
 type Sender struct {
@@ -44,6 +51,13 @@ func New(channel *definitionv1.WebhookChannel) (*Sender, error) {
 	}
 	s := &Sender{url: channel.GetUrl(), client: &http.Client{
 		Timeout: timeout,
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: connections,
+			IdleConnTimeout:     30 * time.Second,
+			TLSHandshakeTimeout: timeout,
+		},
 		// A redirect would send the payload, signed, to an address that nobody defined.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -81,9 +95,13 @@ func (s *Sender) Send(ctx context.Context, m delivery.Message, now time.Time) er
 		}
 		req.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
 	}
+	var begun atomic.Bool // the request began to leave
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaderField: func(string, []string) { begun.Store(true) },
+	}))
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return transport(err)
+		return transport(err, begun.Load())
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing more is read
 	// What little the answer says is read so that the connection is used again.
@@ -91,10 +109,9 @@ func (s *Sender) Send(ctx context.Context, m delivery.Message, now time.Time) er
 	return classify(resp, now)
 }
 
-// transport judges an attempt without an answer: if no connection was made, nothing was taken.
-func transport(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+// transport judges an attempt without an answer: if the request never began to leave, nothing was taken.
+func transport(err error, begun bool) error {
+	if !begun {
 		return &delivery.Failure{Kind: delivery.Temporary, Reason: "http_connect", Err: err}
 	}
 	return &delivery.Failure{Kind: delivery.Ambiguous, Reason: "http_cut", Err: err}
@@ -109,6 +126,9 @@ func classify(resp *http.Response, now time.Time) error {
 	switch {
 	case code == http.StatusTooManyRequests:
 		f.Kind, f.After = delivery.Throttled, retryAfter(resp.Header.Get("Retry-After"), now)
+	case code == http.StatusBadGateway || code == http.StatusGatewayTimeout:
+		// A gateway answers: what the receiver behind it did nobody heard.
+		f.Kind, f.After = delivery.Ambiguous, retryAfter(resp.Header.Get("Retry-After"), now)
 	case code == http.StatusRequestTimeout || code >= 500:
 		f.Kind, f.After = delivery.Temporary, retryAfter(resp.Header.Get("Retry-After"), now)
 	default:
@@ -119,11 +139,11 @@ func classify(resp *http.Response, now time.Time) error {
 
 // retryAfter reads the header's seconds or date; 0 if it says neither.
 func retryAfter(text string, now time.Time) time.Duration {
-	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {
-		return time.Duration(seconds) * time.Second
+	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil && seconds > 0 {
+		return min(time.Duration(seconds)*time.Second, longestWish)
 	}
 	if at, err := http.ParseTime(text); err == nil && at.After(now) {
-		return at.Sub(now)
+		return min(at.Sub(now), longestWish)
 	}
 	return 0
 }
