@@ -40,7 +40,7 @@ func serveAsChild(brokers []string) {
 		fmt.Fprintln(os.Stderr, "starting:", err)
 		os.Exit(1)
 	}
-	fmt.Println(listener.Addr())
+	fmt.Fprintln(os.Stdout, listener.Addr())
 	server := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: time.Second}
 	_ = server.Serve(listener) // until killed
 }

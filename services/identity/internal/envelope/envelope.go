@@ -100,9 +100,10 @@ func (h *Header) field(number protowire.Number, kind protowire.Type, b []byte) (
 		return h.identifier(kind, b)
 	case fieldType, fieldTimestamp, fieldReceivedAt, fieldInternal:
 		return h.number(number, kind, b)
+	default:
+		n := protowire.ConsumeFieldValue(number, kind, b)
+		return n, protowire.ParseError(min(n, 0))
 	}
-	n := protowire.ConsumeFieldValue(number, kind, b)
-	return n, protowire.ParseError(min(n, 0))
 }
 
 func (h *Header) number(number protowire.Number, kind protowire.Type, b []byte) (int, error) {
@@ -122,6 +123,7 @@ func (h *Header) number(number protowire.Number, kind protowire.Type, b []byte) 
 		h.ReceivedMs = int64(v)
 	case fieldInternal:
 		h.Internal = v != 0
+	default: // field hands over no other
 	}
 	return n, nil
 }

@@ -76,11 +76,12 @@ func TestFingerprintFollowsEverySetting(t *testing.T) {
 	} {
 		s := base()
 		change(s)
-		print := policy.Compile(s).Fingerprint()
-		require.False(t, seen[print], "change %d", i)
-		seen[print] = true
+		changed := policy.Compile(s).Fingerprint()
+		require.False(t, seen[changed], "change %d", i)
+		seen[changed] = true
 	}
-	require.Equal(t, policy.Compile(base()).Fingerprint(), policy.Compile(base()).Fingerprint())
+	again := policy.Compile(base()).Fingerprint()
+	require.Equal(t, policy.Compile(base()).Fingerprint(), again)
 }
 
 func BenchmarkUsable(b *testing.B) {

@@ -65,11 +65,11 @@ func New(cfg Config, policies Policies) *Resolver {
 type Fate int
 
 const (
-	// Passed: it did not end here.
+	// Passed says that it did not end here.
 	Passed Fate = iota
-	// Duplicate: its message id came within the window.
+	// Duplicate says that its message id came within the window.
 	Duplicate
-	// RefusedAnchor: the identifier that keys it is none by the tenant's policy.
+	// RefusedAnchor says that the identifier that keys it is none by the tenant's policy.
 	RefusedAnchor
 )
 
@@ -322,15 +322,16 @@ func (r *Resolver) release(st State, rec *record, now time.Time, answer Answer, 
 		}
 		pol := r.policies.For(r.header.Tenant)
 		links := r.usableLinks(pol)
-		profile, fresh := rec.profile, []policy.Identifier(nil)
+		var (
+			profile string
+			fresh   []policy.Identifier
+			known   = true
+		)
 		if asked {
 			profile, fresh = r.conclude(rec, links, pol, answer)
-		} else {
-			var ok bool
-			if profile, ok = r.decided(rec, links, pol); !ok {
-				r.ask(st, rec, now, d)
-				return nil
-			}
+		} else if profile, known = r.decided(rec, links, pol); !known {
+			r.ask(st, rec, now, d)
+			return nil
 		}
 		r.emit(rec, profile, event, fresh, d)
 		st.Delete(heldName(rec.head))

@@ -31,7 +31,7 @@ func resolverConfig() resolve.Config {
 	return resolve.Config{DedupWindow: 7 * 24 * time.Hour, MaxHeld: 10_000, MaxHeldBytes: 64 << 20, AskAgain: 30 * time.Second}
 }
 
-func policyOf(t require.TestingT, namespaces ...*definitionv1.Namespace) definition.Provider {
+func policyOf(namespaces ...*definitionv1.Namespace) definition.Provider {
 	return definition.Static(definition.NewSnapshot(&definitionv1.Definition{
 		Tenant: tenant, Name: tenant,
 		Spec: &definitionv1.Definition_TenantSpec{TenantSpec: &definitionv1.Tenant{
@@ -40,8 +40,8 @@ func policyOf(t require.TestingT, namespaces ...*definitionv1.Namespace) definit
 	}))
 }
 
-func limits(t require.TestingT, n int32) definition.Provider {
-	return policyOf(t,
+func limits(n int32) definition.Provider {
+	return policyOf(
 		&definitionv1.Namespace{Name: "user_id", Limit: n, Known: true}, &definitionv1.Namespace{Name: "email", Limit: n, Known: true},
 		&definitionv1.Namespace{Name: "anonymous_id", Limit: n}, &definitionv1.Namespace{Name: "device", Limit: n})
 }
@@ -183,6 +183,7 @@ func readOutcome(t require.TestingT, log, ledger, links []stream.Record) *outcom
 		case identityv1.LinkAction_LINK_ACTION_MERGED:
 			require.Equal(t, o.into[link.GetProfileId()], link.GetIntoProfileId())
 			o.causes[link.GetProfileId()] = link.GetMessageId()
+		default: // a refusal changes nothing
 		}
 	}
 	return o

@@ -76,7 +76,7 @@ func replaySnowplow(t *testing.T, definitions definition.Provider) *outcome {
 
 // TestSnowplowUsers: with limits off, the people are the users that the warehouse model stitches.
 func TestSnowplowUsers(t *testing.T) {
-	o := replaySnowplow(t, limits(t, 1000))
+	o := replaySnowplow(t, limits(1000))
 
 	byUser, byProfile, views := map[string]string{}, map[string]string{}, map[string]int{}
 	for _, view := range readCSV(t, "page_views_expected.csv") {

@@ -16,7 +16,7 @@ import (
 )
 
 func newDriver(t require.TestingT, limit int32) *stream.Driver {
-	r, g := topologies(t, limits(t, limit))
+	r, g := topologies(t, limits(limit))
 	d, err := stream.NewDriver(stream.DriverConfig{Start: start, Partitions: 1}, r, g)
 	require.NoError(t, err)
 	return d
@@ -178,7 +178,7 @@ func (u unionFind) find(x string) string {
 // links connect them, whatever waits for whom, and the ledger of links tells the same story.
 func TestPeopleAreComponentsThroughLag(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := newLagging(t, limits(t, 1_000_000))
+		l := newLagging(t, limits(1_000_000))
 		s := run(t, l)
 		o := l.outcome()
 		checkOnce(t, s, o)
@@ -213,7 +213,7 @@ func TestPeopleAreComponentsThroughLag(t *testing.T) {
 func TestLimitsThroughLag(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int32Range(1, 2).Draw(t, "limit")
-		l := newLagging(t, limits(t, limit))
+		l := newLagging(t, limits(limit))
 		s := run(t, l)
 		o := l.outcome()
 		checkOnce(t, s, o)

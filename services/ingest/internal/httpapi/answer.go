@@ -78,22 +78,22 @@ func (a answer) send(w http.ResponseWriter) {
 	}
 	w.WriteHeader(a.status)
 	// A client that is gone by now gets no answer; it will send again.
-	_, _ = w.Write(a.body())
+	_, _ = w.Write(a.body()) //nolint:gosec // JSON, as the header says
 }
 
 func (a answer) body() []byte {
 	if a.status == http.StatusOK && a.outcome == nil {
 		return []byte(`{"success":true}`)
 	}
-	var value any = failure{Message: a.message, Code: a.code}
-	if a.outcome != nil {
-		list := make([]rejected, 0, len(a.outcome.Rejections))
-		for _, r := range a.outcome.Rejections {
-			list = append(list, rejected{Index: r.Index, MessageID: r.MessageID, Code: r.Code, Message: r.Detail})
-		}
-		value = success{Success: true, Accepted: a.outcome.Accepted, Rejected: list}
-	}
 	// Structs of strings and numbers always encode.
-	out, _ := json.Marshal(value)
+	if a.outcome == nil {
+		out, _ := json.Marshal(failure{Message: a.message, Code: a.code})
+		return out
+	}
+	list := make([]rejected, 0, len(a.outcome.Rejections))
+	for _, r := range a.outcome.Rejections {
+		list = append(list, rejected{Index: r.Index, MessageID: r.MessageID, Code: r.Code, Message: r.Detail})
+	}
+	out, _ := json.Marshal(success{Success: true, Accepted: a.outcome.Accepted, Rejected: list})
 	return out
 }

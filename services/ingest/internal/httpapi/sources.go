@@ -76,8 +76,9 @@ func (s *sources) byKey(key string) *source {
 		cache = &resolved{revision: snapshot.Revision()}
 		s.current.Store(cache)
 	}
-	if found, ok := cache.byDef.Load(def); ok {
-		return found.(*source)
+	found, _ := cache.byDef.Load(def)
+	if known, ok := found.(*source); ok {
+		return known
 	}
 	made := s.resolve(snapshot, def)
 	cache.byDef.Store(def, made)

@@ -93,12 +93,18 @@ func parseClock(s string) (ms int64, rest string, ok bool) {
 	if rest == "" || (rest[0] != '.' && rest[0] != ',') {
 		return ms, rest, true
 	}
-	unit, i := int64(100), 1
-	for ; i < len(rest) && rest[i] >= '0' && rest[i] <= '9'; i++ {
-		ms += int64(rest[i]-'0') * unit
+	fraction, end := parseFraction(rest[1:])
+	return ms + fraction, rest[1+end:], end > 0
+}
+
+// parseFraction reads the digits of a second's fraction into milliseconds, and returns how many they are.
+func parseFraction(s string) (ms int64, end int) {
+	unit := int64(100)
+	for ; end < len(s) && s[end] >= '0' && s[end] <= '9'; end++ {
+		ms += int64(s[end]-'0') * unit
 		unit /= 10
 	}
-	return ms, rest[i:], i > 1
+	return ms, end
 }
 
 // parseZone reads Z, ±HH, ±HHMM or ±HH:MM into milliseconds east of UTC; blank is UTC.
@@ -110,11 +116,9 @@ func parseZone(s string) (int64, bool) {
 		return 0, false
 	}
 	hour, ok := digits(s, 1, 2)
-	minute, rest := 0, ""
+	minute := 0
 	if ok && len(s) > 3 {
-		if rest = s[3:]; rest[0] == ':' {
-			rest = rest[1:]
-		}
+		rest := strings.TrimPrefix(s[3:], ":")
 		minute, ok = digits(rest, 0, 2)
 		ok = ok && len(rest) == 2
 	}

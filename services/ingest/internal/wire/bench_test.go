@@ -46,7 +46,7 @@ func BenchmarkEvent(b *testing.B) {
 			if bad := d.Parse(Track, body); bad != nil {
 				b.Fatal(bad)
 			}
-			d.Decode(source, Arrival{Now: arrivedAt, ClientIP: "192.0.2.7", Entropy: zeros{}}, func(ev *eventv1.Event) {})
+			d.Decode(source, Arrival{Now: arrivedAt, ClientIP: "192.0.2.7", Entropy: zeros{}}, func(*eventv1.Event) {})
 		}
 	})
 	b.Run("standard", func(b *testing.B) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -138,9 +139,7 @@ func drawObject(t *rapid.T, depth int) map[string]any {
 
 func mergeMaps(under, over map[string]any) map[string]any {
 	out := map[string]any{}
-	for k, v := range under {
-		out[k] = v
-	}
+	maps.Copy(out, under)
 	for k, v := range over {
 		below, ok1 := out[k].(map[string]any)
 		above, ok2 := v.(map[string]any)

@@ -67,8 +67,7 @@ func syntaxProblem(body []byte) *Problem {
 	}
 	var raw json.RawMessage
 	err := json.Unmarshal(body, &raw)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return &Problem{Code: BadJSON, Detail: fmt.Sprintf("the body is not JSON at byte %d of %d: %s", syntax.Offset, len(body), kindOfSyntaxError(syntax))}
 	}
 	return &Problem{Code: BadJSON, Detail: "the body is not JSON"}
@@ -77,8 +76,8 @@ func syntaxProblem(body []byte) *Problem {
 // kindOfSyntaxError drops the quoted character from encoding/json's message.
 func kindOfSyntaxError(err *json.SyntaxError) string {
 	message := err.Error()
-	if i := strings.Index(message, "' "); strings.HasPrefix(message, "invalid character") && i >= 0 {
-		return "invalid character " + message[i+2:]
+	if _, where, ok := strings.Cut(message, "' "); ok && strings.HasPrefix(message, "invalid character") {
+		return "invalid character " + where
 	}
 	return message
 }

@@ -255,7 +255,7 @@ func (r *reader) length() int {
 		return 0
 	}
 	r.rest = r.rest[n:]
-	return int(v) //nolint:gosec // bounded by the length of the entry
+	return int(v) // bounded by the length of the entry
 }
 
 // instant reads a time relative to base.

@@ -206,21 +206,21 @@ func (b *bench) equal(id string, events []*eventv1.Event) {
 
 func (b *bench) equalRfm(id, score string, within int64, events []*eventv1.Event) {
 	var count, micros int64
-	last, any := int64(Never), false
+	last, found := int64(Never), false
 	for _, ev := range events {
 		if ev.GetTimestampMs() > b.now || b.now-ev.GetTimestampMs() >= within {
 			continue
 		}
 		switch ev.GetName() {
 		case "buy":
-			count, micros, last, any = count+1, micros+ev.GetValueMicros(), max(last, ev.GetTimestampMs()), true
+			count, micros, last, found = count+1, micros+ev.GetValueMicros(), max(last, ev.GetTimestampMs()), true
 		case "refund":
-			micros, any = micros-ev.GetValueMicros(), true
+			micros, found = micros-ev.GetValueMicros(), true
 		}
 	}
 	told, known := b.told[id][score]
 	if !known {
-		require.False(b.t, any, "%s has no %s", id, score)
+		require.False(b.t, found, "%s has no %s", id, score)
 		return
 	}
 	marks := 3.0

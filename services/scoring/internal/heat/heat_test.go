@@ -55,7 +55,7 @@ func TestCoolsAtTheMillisecond(t *testing.T) {
 			rank := labels.Rank(s.Value)
 			next := m.Next(&s)
 			if next == Forever {
-				m.Advance(&s, s.At+int64(100*m.HalfLife))
+				m.Advance(&s, s.At+100*m.HalfLife)
 				require.Equal(t, rank, labels.Rank(s.Value), "a change that was not foreseen")
 				return
 			}

@@ -144,7 +144,7 @@ func compileHeat(score Score, def *definitionv1.Heat, at int) (Score, []filter, 
 	}
 	id := newDigest()
 	id.text("heat")
-	id.number(uint64(halfLife)) //nolint:gosec // not negative
+	id.number(uint64(halfLife)) // not negative
 	var filters []filter
 	for i, earns := range def.GetRules() {
 		points := earns.GetPoints()
@@ -182,7 +182,7 @@ func compileRfm(score Score, def *definitionv1.Rfm, at int) (Score, []filter, er
 	}
 	id := newDigest()
 	id.text("rfm")
-	id.number(uint64(model.Within)) //nolint:gosec // not negative
+	id.number(uint64(model.Within)) // not negative
 	purchase, err := compileFilter(id, cmp.Or(def.GetPurchase(), &definitionv1.EventFilter{}))
 	if err != nil {
 		return score, nil, fmt.Errorf("rfm.purchase: %w", err)
@@ -229,7 +229,7 @@ func thresholds(revision *digest, score *Score) {
 	if score.Kind == Rfm {
 		labels = score.Rfm.Labels
 		for _, v := range slices.Concat(score.Rfm.Recency, []int64{rfm.Forever}, score.Rfm.Monetary, []int64{rfm.Forever}) {
-			revision.number(uint64(v)) //nolint:gosec // only a digest
+			revision.number(uint64(v)) // only a digest
 		}
 		for _, v := range score.Rfm.Frequency {
 			revision.number(math.Float64bits(v))

@@ -161,7 +161,7 @@ func (c *compiler) node(form string, node Node) int32 {
 	if at, ok := c.nodes[form]; ok {
 		return at
 	}
-	at := int32(len(c.program.Nodes)) //nolint:gosec // bounded by the size of definitions
+	at := int32(len(c.program.Nodes)) // bounded by the size of definitions
 	c.nodes[form] = at
 	c.program.Nodes = append(c.program.Nodes, node)
 	return at
@@ -172,7 +172,7 @@ func (c *compiler) leaf(form string, leaf Leaf) (at, node int32) {
 	at, ok := c.leaves[form]
 	if !ok {
 		leaf.ID = digest(form)
-		at = int32(len(c.program.Leaves)) //nolint:gosec // bounded by the size of definitions
+		at = int32(len(c.program.Leaves)) // bounded by the size of definitions
 		c.leaves[form] = at
 		c.program.Leaves = append(c.program.Leaves, leaf)
 	}
@@ -189,7 +189,7 @@ func (c *compiler) filter(def *definitionv1.EventFilter) (int32, string, error) 
 	if err != nil {
 		return 0, "", err
 	}
-	at := int32(len(c.program.filters)) //nolint:gosec // bounded by the size of definitions
+	at := int32(len(c.program.filters)) // bounded by the size of definitions
 	c.filters[form] = at
 	c.program.filters = append(c.program.filters, filter{match: match})
 	if name := match.EventName(); name != "" {
@@ -315,7 +315,7 @@ func (c *compiler) finish() *Program {
 	for i := range p.Leaves {
 		p.Defaults[i] = Answer{Holds: p.Leaves[i].Default, Since: window.Never}
 		if p.Leaves[i].Kind == Where {
-			p.Wheres = append(p.Wheres, int32(i)) //nolint:gosec // bounded by the size of definitions
+			p.Wheres = append(p.Wheres, int32(i)) // bounded by the size of definitions
 		}
 	}
 	p.Evaluate(nodes, p.Defaults)
@@ -332,13 +332,13 @@ func (c *compiler) sortLeaves() {
 	p := c.program
 	order := make([]int32, len(p.Leaves))
 	for i := range order {
-		order[i] = int32(i) //nolint:gosec // bounded by the size of definitions
+		order[i] = int32(i) // bounded by the size of definitions
 	}
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(p.Leaves[a].ID, p.Leaves[b].ID) })
 	sorted, moved := make([]Leaf, len(order)), make([]int32, len(order))
 	for to, from := range order {
 		sorted[to] = p.Leaves[from]
-		moved[from] = int32(to) //nolint:gosec // bounded by the size of definitions
+		moved[from] = int32(to) // bounded by the size of definitions
 	}
 	p.Leaves = sorted
 	for i := range p.Nodes {

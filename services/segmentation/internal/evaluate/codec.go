@@ -100,7 +100,7 @@ func appendStamps(buf []byte, stamps window.Stamps, base int64) []byte {
 			buf = binary.AppendVarint(buf, t-base)
 			continue
 		}
-		buf = binary.AppendUvarint(buf, uint64(t-stamps[i-1])) //nolint:gosec // ascending
+		buf = binary.AppendUvarint(buf, uint64(t-stamps[i-1])) // ascending
 	}
 	return buf
 }
@@ -157,7 +157,7 @@ func (p *Person) decodeAnswers(raw []byte) (uint64, error) {
 		}
 		work := &p.work[at]
 		p.answers[at] = r.leaf(work, p.asOf)
-		p.activate(int32(at)) //nolint:gosec // bounded by the size of definitions
+		p.activate(int32(at)) // bounded by the size of definitions
 	}
 	return revision, r.err
 }
@@ -191,7 +191,7 @@ func (r *reader) stamps(into window.Stamps, base int64) window.Stamps {
 		if r.err != nil {
 			return into[:0]
 		}
-		into = append(into, r.check(into[len(into)-1]+int64(delta))) //nolint:gosec // checked above
+		into = append(into, r.check(into[len(into)-1]+int64(delta))) // checked above
 	}
 	return into
 }
@@ -203,11 +203,11 @@ func (r *reader) bits(members []bool, wanted bool) {
 		r.fail(errTruncated)
 		return
 	}
-	raw := r.take(int(n+7) / 8) //nolint:gosec // bounded by the length of the entry
+	raw := r.take(int(n+7) / 8) // bounded by the length of the entry
 	if !wanted || r.err != nil {
 		return
 	}
-	if int(n) != len(members) { //nolint:gosec // bounded by the length of the entry
+	if int(n) != len(members) { // bounded by the length of the entry
 		r.fail(errRange)
 		return
 	}
@@ -364,7 +364,7 @@ func (r *reader) length() int {
 		r.fail(errTruncated)
 		return 0
 	}
-	return int(n) //nolint:gosec // bounded by the length of the entry
+	return int(n) // bounded by the length of the entry
 }
 
 func (r *reader) bytes() []byte { return r.take(r.length()) }
