@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sillage-cdp/sillage/pkg/clock"
+	"github.com/sillage-cdp/sillage/pkg/kafkatest"
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
 )
 
@@ -230,10 +232,15 @@ func newSeed(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
+// quickConfig finds out soon that an instance is gone; Apache Kafka allows no less than six seconds.
 func quickConfig(brokers []string, dir string) Config {
+	session := 2 * time.Second
+	if os.Getenv(kafkatest.EnvKafka) == "apache" {
+		session = 6 * time.Second
+	}
 	return Config{
 		Kafka: kafkaConfig(brokers), DataDir: dir, CommitInterval: 20 * time.Millisecond,
-		SessionTimeout: 2 * time.Second, TransactionTimeout: 2 * time.Second, MaxBatchRecords: 200,
+		SessionTimeout: session, TransactionTimeout: 2 * time.Second, MaxBatchRecords: 200,
 	}
 }
 

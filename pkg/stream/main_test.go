@@ -43,9 +43,15 @@ func runChild(brokers []string, dir string) {
 	parent := os.Getppid()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for range tick.C {
-		if os.Getppid() != parent {
-			return
+	for {
+		select {
+		case err := <-r.Failed():
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		case <-tick.C:
+			if os.Getppid() != parent {
+				return
+			}
 		}
 	}
 }
