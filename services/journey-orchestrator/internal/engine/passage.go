@@ -33,8 +33,7 @@ type cause struct {
 
 // trigger is the cause as sends carry it.
 func (c cause) trigger() []byte {
-	// A string always marshals.
-	name, _ := json.Marshal(c.name)
+	name, _ := json.Marshal(c.name) //nolint:errchkjson // a string always marshals
 	properties := c.properties
 	if len(properties) == 0 {
 		properties = []byte("{}")

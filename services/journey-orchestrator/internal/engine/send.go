@@ -42,6 +42,7 @@ func (t *Turn) send(inst *journeyv1.Instance, step *journey.Step) (next int, sta
 		return step.Otherwise, false
 	case deliveryv1.Decision_DECISION_SEND:
 		t.count(step, id)
+	default: // a hold-out goes on like those it is compared with, and counts for nothing
 	}
 	t.record(inst, &journeyv1.JourneyStep{Step: step.ID, Action: journeyv1.StepAction_STEP_ACTION_SENT, Reason: v.reason})
 	return step.Next, false

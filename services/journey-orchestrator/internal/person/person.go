@@ -118,7 +118,7 @@ func (p *Person) Save() error {
 // load gives a part, decoded at its first use.
 func load[M message](p *Person, name string, fresh func() M) M {
 	if known, ok := p.parts[name]; ok {
-		return known.message.(M)
+		return known.message.(M) //nolint:errcheck // a name has one accessor, and so one type
 	}
 	m := fresh()
 	if value, ok := p.read.Get(name); ok {

@@ -112,8 +112,7 @@ func needed(caps []Cap, entries []*journeyv1.PressureEntry, now time.Time) []*jo
 		left[i] = caps[i].Max
 	}
 	kept := make([]*journeyv1.PressureEntry, 0, len(entries))
-	for j := len(entries) - 1; j >= 0; j-- {
-		e := entries[j]
+	for j, e := range slices.Backward(entries) {
 		keep := len(entries)-j <= Baseline && e.GetAtMs() > now.Add(-BaselineAge).UnixMilli()
 		for i := range caps {
 			c := &caps[i]

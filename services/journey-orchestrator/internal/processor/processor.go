@@ -7,6 +7,7 @@
 package processor
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -58,7 +59,7 @@ var _ stream.Processor = (*processor)(nil)
 func (p *processor) begin(ctx *stream.Context) (*engine.Turn, *person.Person, error) {
 	tenant, id, ok := topics.SplitKey(ctx.Key())
 	if !ok {
-		return nil, nil, fmt.Errorf("the record's key is not tenant/profile_id")
+		return nil, nil, errors.New("the record's key is not tenant/profile_id")
 	}
 	who := person.Open(tenant, id, ctx)
 	return engine.NewTurn(p.definitions.At(tenant), p.definitions, who, ctx.Now()), who, nil
@@ -97,7 +98,7 @@ func profileLog(turn *engine.Turn, who *person.Person, value []byte) error {
 	switch body := rec.GetBody().(type) {
 	case *profilev1.ProfileRecord_Event:
 		if body.Event.GetEvent() == nil {
-			return fmt.Errorf("the resolved event is empty")
+			return errors.New("the resolved event is empty")
 		}
 		turn.Event(body.Event)
 	case *profilev1.ProfileRecord_MergeAnnounced:
@@ -105,7 +106,7 @@ func profileLog(turn *engine.Turn, who *person.Person, value []byte) error {
 	case *profilev1.ProfileRecord_MergedInto:
 		// The runtime hands the state over; nothing is left to do for the profile that ends.
 	default:
-		return fmt.Errorf("the profile record has no body that this version knows")
+		return errors.New("the profile record has no body that this version knows")
 	}
 	return nil
 }
@@ -116,7 +117,7 @@ func segments(turn *engine.Turn, who *person.Person, value []byte) error {
 		return fmt.Errorf("decoding a change of membership: %w", err)
 	}
 	if rec.GetState() == segmentv1.MembershipState_MEMBERSHIP_STATE_UNSPECIFIED {
-		return fmt.Errorf("the change of membership does not say which way")
+		return errors.New("the change of membership does not say which way")
 	}
 	if err := sameTenant(rec.GetTenant(), who); err != nil {
 		return err
@@ -139,7 +140,7 @@ func scores(turn *engine.Turn, who *person.Person, value []byte) error {
 
 func sameTenant(tenant string, who *person.Person) error {
 	if tenant != who.Tenant {
-		return fmt.Errorf("the record's tenant is not that of its key")
+		return errors.New("the record's tenant is not that of its key")
 	}
 	return nil
 }
@@ -166,7 +167,7 @@ func (p *processor) Merge(dst *stream.Context, src *stream.Source) error {
 	}
 	tenant, id, ok := topics.SplitKey(src.Key())
 	if !ok || tenant != who.Tenant {
-		return fmt.Errorf("the merged key is not a profile of the same tenant")
+		return errors.New("the merged key is not a profile of the same tenant")
 	}
 	ended := person.OpenEnded(tenant, id, src)
 	turn.Merge(ended)

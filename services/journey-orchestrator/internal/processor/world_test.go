@@ -35,13 +35,12 @@ func (silent) Decided(*engine.Effects) {}
 
 // world is the stage on the in-memory driver, with definitions that can change.
 type world struct {
-	t       require.TestingT
-	driver  *stream.Driver
-	defs    map[definition.ID]*definitionv1.Definition
-	live    *live
-	events  int
-	merges  int
-	onSteps func(*journeyv1.JourneyStep)
+	t      require.TestingT
+	driver *stream.Driver
+	defs   map[definition.ID]*definitionv1.Definition
+	live   *live
+	events int
+	merges int
 }
 
 func newWorld(t require.TestingT, start time.Time, partitions int32) *world {
