@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -130,9 +131,9 @@ func (c Config) partitionsOf(t topics.Topic) int32 {
 }
 
 func (c Config) ensureTopic(ctx context.Context, admin *kadm.Client, t topics.Topic, partitions int32) error {
-	configs := map[string]*string{"cleanup.policy": kadm.StringPtr(string(t.Cleanup))}
+	configs := map[string]*string{"cleanup.policy": new(string(t.Cleanup))}
 	if t.Cleanup == topics.Delete && t.Retention > 0 {
-		configs["retention.ms"] = kadm.StringPtr(fmt.Sprint(t.Retention.Milliseconds()))
+		configs["retention.ms"] = new(strconv.FormatInt(t.Retention.Milliseconds(), 10))
 	}
 	_, err := admin.CreateTopic(ctx, partitions, c.Replication, configs, t.Name)
 	if errors.Is(err, kerr.TopicAlreadyExists) {

@@ -1,11 +1,13 @@
 package kafkatest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -249,7 +251,7 @@ func (a *Apache) Restart() error {
 	if err != nil {
 		return fmt.Errorf("opening Apache Kafka's output file: %w", err)
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }() // the program has its own descriptor
 
 	// The shell becomes java; its background job ends java once the pipe
 	// from this process closes, however this process ends.
@@ -342,10 +344,14 @@ func (a *Apache) tail() string {
 }
 
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var socket net.ListenConfig
+	l, err := socket.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("looking for a free port: %w", err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	at, err := netip.ParseAddrPort(l.Addr().String())
+	if err := errors.Join(err, l.Close()); err != nil {
+		return 0, fmt.Errorf("looking for a free port: %w", err)
+	}
+	return int(at.Port()), nil
 }

@@ -115,7 +115,7 @@ func writeEngineConfig(cfg Config) ([]string, error) {
 		return nil, fmt.Errorf("encoding the engine's configuration: %w", err)
 	}
 	for path, text := range map[string][]byte{server: content, users: fmt.Appendf(nil, usersFile, rights)} {
-		if err := os.WriteFile(path, text, 0o640); err != nil {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
 			return nil, fmt.Errorf("writing the engine's configuration: %w", err)
 		}
 	}

@@ -269,7 +269,7 @@ func TestStreamedFormatsAreOneDocument(t *testing.T) {
 		"JSON", "JSONCompact", "XML", "Values", "Markdown", "Vertical",
 	} {
 		const query = "SELECT number AS `a\n\"b`, toString(number) AS s FROM numbers(5000) SETTINGS max_block_size = 1000, max_threads = 1"
-		require.True(t, withoutTimes(c.must(query, "default_format", format, "wait_end_of_query", "1")) ==
+		require.Equal(t, withoutTimes(c.must(query, "default_format", format, "wait_end_of_query", "1")),
 			withoutTimes(c.must(query, "default_format", format)), format)
 	}
 }

@@ -91,8 +91,7 @@ func searchRoots() []string {
 func regularFile(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 			return pathErr.Err
 		}
 		return err

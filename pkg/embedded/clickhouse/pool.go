@@ -84,7 +84,7 @@ func (p *pool) connect() (*conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: raw, settings: map[string]string{}, database: defaultDatabase}
-	if err := c.apply(p.baseline, p.baseline); err != nil {
+	if err := c.apply(p.baseline); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("setting a connection up: %w", err)
 	}
@@ -92,8 +92,8 @@ func (p *pool) connect() (*conn, error) {
 }
 
 // apply brings the session's settings to those wanted, and what is not wanted any more back to
-// the baseline. It costs nothing when they are the same.
-func (c *conn) apply(baseline, wanted map[string]string) error {
+// its default. It costs nothing when they are the same.
+func (c *conn) apply(wanted map[string]string) error {
 	var changes []string
 	for name, value := range wanted {
 		if now, ok := c.settings[name]; !ok || now != value {
@@ -161,13 +161,14 @@ func (p *pool) acquire(ctx context.Context, req *request) (*conn, error) {
 		<-p.turns
 		return nil, err
 	}
-	if req.session != "" && req.database == "" {
-		// A session keeps the database that USE gave it.
-	} else if err = c.use(req.database); err != nil {
-		p.release(req, c)
-		return nil, err
+	// A session keeps the database that USE gave it.
+	if req.session == "" || req.database != "" {
+		if err := c.use(req.database); err != nil {
+			p.release(req, c)
+			return nil, err
+		}
 	}
-	if err := c.apply(p.baseline, p.wanted(req.settings)); err != nil {
+	if err := c.apply(p.wanted(req.settings)); err != nil {
 		p.release(req, c)
 		return nil, err
 	}

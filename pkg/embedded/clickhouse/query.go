@@ -48,8 +48,7 @@ func (r *request) streams(st statement.Statement) bool {
 
 // withoutTag keeps the tag out of the engine's quotations of the statement.
 func withoutTag(err error, tag string) error {
-	var engine *chdb.Error
-	if errors.As(err, &engine) {
+	if engine, ok := errors.AsType[*chdb.Error](err); ok {
 		return &chdb.Error{Message: strings.ReplaceAll(engine.Message, tag, "")}
 	}
 	return err

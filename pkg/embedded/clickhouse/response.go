@@ -132,7 +132,7 @@ func (r *response) fail(err error) {
 		text = body.Bytes()
 	}
 	r.http.WriteHeader(ex.status())
-	_, _ = r.http.Write(text) // the client is told if it still listens
+	_, _ = r.http.Write(text) //nolint:gosec // plain text, as the header says; the client is told if it still listens
 }
 
 func exceptionTag() string {

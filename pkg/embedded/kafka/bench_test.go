@@ -53,7 +53,7 @@ func BenchmarkExactlyOnce(b *testing.B) {
 		require.NoError(b, cl.Flush(b.Context()))
 		session, err := kgo.NewGroupTransactSession(w.quick(
 			kgo.TransactionalID("bench"), kgo.ConsumerGroup("bench"), kgo.ConsumeTopics(inTopic),
-			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 		require.NoError(b, err)
 		defer session.Close()

@@ -382,6 +382,7 @@ func (b *Broker) Ready(_ context.Context) error {
 		return errors.New("the embedded Kafka is not started")
 	case stopped:
 		return errors.New("the embedded Kafka is stopped")
+	case started:
 	}
 	if free, err := b.dir.free(); err == nil && free < b.cfg.MinFree {
 		return lowSpace(b.cfg.DataDir, free, b.cfg.MinFree)
@@ -409,10 +410,12 @@ type clusterLogger struct{ logger *slog.Logger }
 
 // Logf implements [kfake.Logger].
 func (l clusterLogger) Logf(level kfake.LogLevel, format string, args ...any) {
+	const said = "the embedded Kafka's broker says"
 	switch level {
 	case kfake.LogLevelError:
-		l.logger.Error(fmt.Sprintf(format, args...))
+		l.logger.Error(said, slog.String("message", fmt.Sprintf(format, args...)))
 	case kfake.LogLevelWarn:
-		l.logger.Warn(fmt.Sprintf(format, args...))
+		l.logger.Warn(said, slog.String("message", fmt.Sprintf(format, args...)))
+	default: // how it works, request by request
 	}
 }

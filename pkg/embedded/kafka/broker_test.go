@@ -193,7 +193,7 @@ func crashCopy(t testing.TB, dir string) string {
 // that their producer chose, and keeps the end.
 func TestRetentionByAge(t *testing.T) {
 	b := startBroker(t, testConfig(t.TempDir()))
-	createTopic(t, b, "events", 1, map[string]*string{"retention.ms": kadm.StringPtr("3600000")})
+	createTopic(t, b, "events", 1, map[string]*string{"retention.ms": new("3600000")})
 	cl := client(t, b)
 	old := &kgo.Record{Topic: "events", Value: []byte("imported"), Timestamp: time.Unix(0, 0)}
 	require.NoError(t, cl.ProduceSync(t.Context(), old).FirstErr())

@@ -66,7 +66,7 @@ func (c *cleaner) clean(ctx context.Context) (*cleaned, error) {
 	if err := c.outcomes(); err != nil {
 		return nil, err
 	}
-	if err := c.eachData(ctx, c.part.segments, func(b *batch, rb *kmsg.RecordBatch, recs []kmsg.Record) {
+	if err := c.eachData(ctx, c.part.segments, func(b *batch, _ *kmsg.RecordBatch, recs []kmsg.Record) {
 		for i := range recs {
 			c.latest[keyOf(recs[i].Key)] = b.offset + int64(recs[i].OffsetDelta)
 		}

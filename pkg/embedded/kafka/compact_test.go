@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -24,7 +23,7 @@ func TestCompaction(t *testing.T) {
 			cfg.SegmentBytes = 8192
 			b := startBroker(t, cfg)
 			createTopic(t, b, "changelog", 1, map[string]*string{
-				"cleanup.policy": kadm.StringPtr("compact"), "delete.retention.ms": kadm.StringPtr("0"),
+				"cleanup.policy": new("compact"), "delete.retention.ms": new("0"),
 			})
 			cl := client(t, b, kgo.TransactionalID("writer"), kgo.ProducerBatchCompression(codec))
 			want := make(map[string]string)
@@ -117,7 +116,7 @@ func TestCompactionUnderLoad(t *testing.T) {
 	w.acked = acked.add
 	// The changelog's records have no keys here, so none may go.
 	require.NoError(t, w.createTopics(t.Context()))
-	compacted := kadm.StringPtr("compact")
+	compacted := new("compact")
 	_, err := kadm.NewClient(client(t, b)).AlterTopicConfigs(t.Context(),
 		[]kadm.AlterConfig{{Op: kadm.SetConfig, Name: "cleanup.policy", Value: compacted}}, logTopic)
 	require.NoError(t, err)
@@ -157,13 +156,13 @@ func fence(t *testing.T, b *Broker, txid string) {
 // TestCompactionStops with the broker.
 func TestCompactionStops(t *testing.T) {
 	b := startBroker(t, testConfig(t.TempDir()))
-	createTopic(t, b, "changelog", 1, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")})
+	createTopic(t, b, "changelog", 1, map[string]*string{"cleanup.policy": new("compact")})
 	topics, err := readTopics(b.cfg.DataDir)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := b.compact(ctx, topics, time.Now()); err != nil {
-		require.True(t, errors.Is(err, context.Canceled))
+		require.ErrorIs(t, err, context.Canceled)
 	}
 	require.NoError(t, b.Stop(t.Context()))
 	require.NoError(t, b.reopen(nil), "a stopped broker is not reopened")

@@ -56,7 +56,7 @@ func runChild(role string) error {
 	if err := b.Start(context.Background()); err != nil {
 		return err
 	}
-	fmt.Printf("ready %s\n", b.Addr())
+	fmt.Fprintf(os.Stdout, "ready %s\n", b.Addr())
 	if role == roleAllInOne {
 		var from uint64
 		if _, err := fmt.Sscan(os.Getenv(envFrom), &from); err != nil {

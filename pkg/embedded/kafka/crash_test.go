@@ -3,6 +3,7 @@ package kafka
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -56,7 +57,7 @@ func (l *ledger) add(id uint64) {
 func (l *ledger) snapshot() []uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ids[:len(l.ids):len(l.ids)]
+	return slices.Clip(l.ids)
 }
 
 // perDirectory is how many kills a data directory sees before a new one: every

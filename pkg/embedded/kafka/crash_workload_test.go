@@ -126,7 +126,7 @@ func (w *workload) transform(ctx context.Context, txid string) {
 	for ctx.Err() == nil {
 		session, err := kgo.NewGroupTransactSession(w.quick(
 			kgo.TransactionalID(txid), kgo.ConsumerGroup(crashers), kgo.ConsumeTopics(inTopic),
-			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(20*time.Millisecond),
 			kgo.HeartbeatInterval(100*time.Millisecond), kgo.SessionTimeout(6*time.Second),
 			kgo.TransactionTimeout(30*time.Second), kgo.ProducerLinger(0),

@@ -28,5 +28,5 @@ func markFile(path string) (fileMark, error) {
 	if !ok {
 		return fileMark{}, fmt.Errorf("looking at %s: this system has no inodes", path)
 	}
-	return fileMark{Inode: uint64(stat.Ino), Size: info.Size()}, nil
+	return fileMark{Inode: stat.Ino, Size: info.Size()}, nil
 }

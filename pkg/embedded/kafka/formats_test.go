@@ -100,6 +100,7 @@ func drawNote(t *rapid.T) note {
 		n.Offsets = []stagedOffset{{Group: "g", Topic: "t", Partition: rapid.Int32Range(0, 2).Draw(t, "partition"), Offset: rapid.Int64Range(0, 9).Draw(t, "offset")}}
 	case noteFloor:
 		n = note{Kind: noteFloor, Topic: "t", Partition: rapid.Int32Range(0, 2).Draw(t, "partition"), Offset: rapid.Int64Range(1, 9).Draw(t, "offset")}
+	default: // ends a transaction, and carries no more
 	}
 	return n
 }

@@ -93,7 +93,7 @@ func (h *hooks) stage(req kmsg.Request) kmsg.Response {
 // refuseOffsets answers a request that cannot be noted with an error that
 // clients retry.
 func refuseOffsets(r *kmsg.TxnOffsetCommitRequest) kmsg.Response {
-	resp := r.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
+	resp := &kmsg.TxnOffsetCommitResponse{Version: r.Version}
 	for _, t := range r.Topics {
 		rt := kmsg.NewTxnOffsetCommitResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
@@ -127,7 +127,7 @@ func (h *hooks) end(req kmsg.Request) kmsg.Response {
 		err = h.write(n)
 	}
 	if err != nil {
-		resp := r.ResponseKind().(*kmsg.EndTxnResponse)
+		resp := &kmsg.EndTxnResponse{Version: r.Version}
 		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
 		return resp
 	}
@@ -143,7 +143,7 @@ func (h *hooks) deleteRecords(req kmsg.Request) kmsg.Response {
 	}
 	if err := h.noteFloors(r); err != nil {
 		h.failed(err)
-		resp := r.ResponseKind().(*kmsg.DeleteRecordsResponse)
+		resp := &kmsg.DeleteRecordsResponse{Version: r.Version}
 		for _, t := range r.Topics {
 			rt := kmsg.NewDeleteRecordsResponseTopic()
 			rt.Topic = t.Topic

@@ -1,10 +1,10 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"syscall"
 )
@@ -38,7 +38,8 @@ func listen(addr, advertise string) (*port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the embedded Kafka's address %q is not host:port: %w", addr, err)
 	}
-	ln, err := net.Listen("tcp", addr)
+	var socket net.ListenConfig
+	ln, err := socket.Listen(context.Background(), "tcp", addr) // binding an address does not wait
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the embedded Kafka's address %s is in use: stop the other process, or set another address: %w", addr, err)
 	}
@@ -48,7 +49,11 @@ func listen(addr, advertise string) (*port, error) {
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 		host = "127.0.0.1"
 	}
-	at := net.JoinHostPort(host, strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+	_, bound, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the embedded Kafka's port: %w", err), ln.Close())
+	}
+	at := net.JoinHostPort(host, bound)
 	if advertise != "" {
 		at = advertise
 	}

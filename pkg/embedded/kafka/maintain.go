@@ -62,5 +62,5 @@ func lowSpace(dir string, free, minFree uint64) error {
 }
 
 func (b *Broker) logMaintenance(what string, err error) {
-	b.cfg.Logger.Error("embedded Kafka: "+what, slog.String("dir", b.cfg.DataDir), slog.Any("error", err))
+	b.cfg.Logger.Error("embedded Kafka's maintenance", slog.String("what", what), slog.String("dir", b.cfg.DataDir), slog.Any("error", err))
 }

@@ -245,7 +245,7 @@ func (l *noteLog) rewrite() error {
 	if err := writeNotes(l.dir, l.live); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(l.dir, notesFile), os.O_APPEND|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(filepath.Join(l.dir, notesFile), os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening the notes log: %w", err)
 	}

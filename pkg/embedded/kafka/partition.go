@@ -217,7 +217,7 @@ func (p *partitionLog) appendMarkers(markers []marker, sync bool) error {
 		s.batches = append(s.batches, added...)
 		written = append(written, raw...)
 	}
-	f, err := os.OpenFile(p.segmentPath(s.base), os.O_APPEND|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(p.segmentPath(s.base), os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing markers: %w", err)
 	}
@@ -289,7 +289,7 @@ func (p *partitionLog) placeHolder(end, timestamp int64) error {
 	if !p.empty() || end <= 0 {
 		return nil
 	}
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+	if err := os.MkdirAll(p.dir, 0o750); err != nil {
 		return fmt.Errorf("keeping the end of %s: %w", filepath.Base(p.dir), err)
 	}
 	raw := marker{offset: end - 1, producerID: -1, epoch: -1, commit: true, timestamp: timestamp}.encode()

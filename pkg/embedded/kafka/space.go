@@ -59,7 +59,7 @@ func (g *spaceGuard) arm() {
 }
 
 func refuseProduce(r *kmsg.ProduceRequest) kmsg.Response {
-	resp := r.ResponseKind().(*kmsg.ProduceResponse)
+	resp := &kmsg.ProduceResponse{Version: r.Version}
 	for _, t := range r.Topics {
 		rt := kmsg.NewProduceResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID

@@ -111,17 +111,17 @@ func (l *lexer) skipQuoted(quote byte) {
 // skipHeredoc passes $tag$ ... $tag$ and reports whether there was one.
 func (l *lexer) skipHeredoc() bool {
 	rest := l.text[l.pos:]
-	close := strings.IndexByte(rest[1:], '$')
-	if close < 0 {
+	end := strings.IndexByte(rest[1:], '$')
+	if end < 0 {
 		return false
 	}
-	tag := rest[:close+2]
+	tag := rest[:end+2]
 	for i := 1; i < len(tag)-1; i++ {
 		if !letter(tag[i]) && !digit(tag[i]) {
 			return false
 		}
 	}
-	end := strings.Index(rest[len(tag):], tag)
+	end = strings.Index(rest[len(tag):], tag)
 	if end < 0 {
 		return false
 	}
