@@ -79,7 +79,8 @@ func (p *process) flood(ctx context.Context, o Options, admin *kadm.Client) ([]R
 	go func() { fed <- group.Wait() }()
 	done, stored := false, 0
 	report := time.Now()
-	err = wait(ctx, 50*time.Millisecond, func() (bool, error) {
+	// Asking often would be a load of its own.
+	err = wait(ctx, 200*time.Millisecond, func() (bool, error) {
 		select {
 		case err := <-fed:
 			if err != nil {

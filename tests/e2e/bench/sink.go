@@ -57,7 +57,7 @@ func Sink(ctx context.Context, o Options) (rows []Row, err error) {
 	}
 	defer func() { err = errors.Join(err, w.conn.Close()) }()
 	// Each partition has whole batches: what is measured is work, not the wait for a batch to fill.
-	n := partitions * sinkBatch * max(1, int(o.Duration.Seconds()))
+	n := partitions * sinkBatch
 	got, err := series(ctx, o, "P11",
 		turn{"sink", func(ctx context.Context) (Sample, error) { return w.sink(ctx, o, n) }},
 		turn{"raw inserts", func(ctx context.Context) (Sample, error) { return w.raw(ctx, n) }})
