@@ -26,7 +26,8 @@ func TestMain(m *testing.M) {
 		runChild(strings.Split(brokers, ","), os.Getenv(envChildDir))
 		return
 	}
-	goleak.VerifyTestMain(m)
+	// The shared Apache Kafka lives as long as the test process.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sillage-cdp/sillage/pkg/kafkatest.(*Apache).Restart.func2"))
 }
 
 // runChild is a whole instance until it is killed, or until its parent is gone.
