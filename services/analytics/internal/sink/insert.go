@@ -58,6 +58,7 @@ func (w writer) write(ctx context.Context, t rows.Table, token string) error {
 	if err != nil {
 		return fmt.Errorf("preparing an insert into %s: %w", t.Name, err)
 	}
+	defer batch.Close() //nolint:errcheck // nothing is left to close once it is sent or aborted
 	for _, row := range t.Rows {
 		if err := batch.Append(row...); err != nil {
 			return errors.Join(&appendError{table: t.Name, err: err}, batch.Abort())
@@ -93,10 +94,9 @@ var dataErrors = map[int32]bool{
 }
 
 func faultOfData(err error) bool {
-	var encode *appendError
-	if errors.As(err, &encode) {
+	if _, ok := errors.AsType[*appendError](err); ok {
 		return true
 	}
-	var exception *ch.Exception
-	return errors.As(err, &exception) && dataErrors[exception.Code]
+	exception, ok := errors.AsType[*ch.Exception](err)
+	return ok && dataErrors[exception.Code]
 }

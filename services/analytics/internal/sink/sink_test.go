@@ -118,7 +118,7 @@ type faulty struct {
 }
 
 func (f *faulty) PrepareBatch(ctx context.Context, query string, opts ...driver.PrepareBatchOption) (driver.Batch, error) {
-	batch, err := f.Conn.PrepareBatch(ctx, query, opts...)
+	batch, err := f.Conn.PrepareBatch(ctx, query, opts...) //nolint:clickhouselint // the caller closes it
 	return &faultyBatch{Batch: batch, faults: f}, err
 }
 
@@ -164,7 +164,7 @@ func TestKilledSink(t *testing.T) {
 		s.store(first, 100, `{}`)
 	}
 	conn := &faulty{Conn: s.conn, rand: rand.New(rand.NewPCG(seed, 1)), cut: make(chan struct{}, 1)}
-	for kills := 0; kills < 6; kills++ {
+	for range 6 {
 		k := s.start(conn)
 		select {
 		case <-conn.cut:
