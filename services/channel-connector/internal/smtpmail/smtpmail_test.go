@@ -138,7 +138,7 @@ func failure(t *testing.T, err error) *delivery.Failure {
 func TestAnAddressThatIsNoneIsPermanent(t *testing.T) {
 	m := message()
 	m.Email.To = "ada@example.com\r\nRCPT TO:<x@example.com>"
-	f := failure(t, sender(t, serve(t, &server{})).Send(t.Context(), m))
+	f := failure(t, sender(t, "127.0.0.1:1").Send(t.Context(), m))
 	require.Equal(t, delivery.Permanent, f.Kind)
 	require.Equal(t, "bad_mail", f.Reason)
 	require.NotContains(t, f.Error(), "example.com", "no personal data in errors")
@@ -180,6 +180,7 @@ func cutter(t *testing.T, at string) string {
 				inData = true
 				_, _ = io.WriteString(conn, "354 go on\r\n")
 			default:
+				inData = false
 				_, _ = io.WriteString(conn, "250 ok\r\n")
 			}
 		}
