@@ -13,6 +13,8 @@ MODULES := proto pkg $(addprefix services/,$(SERVICES)) services/sillage tests/e
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X github.com/sillage-cdp/sillage/pkg/version.Version=$(VERSION)
 GO ?= go
+# Flags of `make bench`.
+BENCH ?=
 
 # Tools, each at one version.
 GOLANGCI_VERSION := v2.15.0
@@ -92,7 +94,12 @@ fuzz: ## Fuzz every decoder of outside bytes for half a minute each
 	done
 
 .PHONY: bench
-bench: engines ## Measure what BENCHMARKS.md states
+bench: build ## Measure what BENCHMARKS.md states and print its table (BENCH='--only P5' for one figure)
+	@$(GO) build -o bin/bench ./tests/e2e/cmd/bench
+	./bin/bench --binary bin/sillage $(BENCH)
+
+.PHONY: bench-parts
+bench-parts: engines ## Run the benchmarks of single packages
 	$(GO) test -run '^$$' -bench . -benchmem work
 
 .PHONY: lint
