@@ -76,7 +76,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 						return // the process is gone
 					}
 					_ = res.Body.Close()
-					if res.StatusCode != 200 {
+					if res.StatusCode != http.StatusOK {
 						continue
 					}
 					mu.Lock()

@@ -54,7 +54,7 @@ func (w *world) link(t require.TestingT, shorts string) graph.Decision {
 
 func (w *world) ask(t require.TestingT, messageID, shorts string) graph.Decision {
 	var ids []policy.Identifier
-	for _, short := range strings.Fields(shorts) {
+	for short := range strings.FieldsSeq(shorts) {
 		ids = append(ids, parse(short))
 	}
 	d, err := graph.Link(w.st, w.pol, graph.Request{

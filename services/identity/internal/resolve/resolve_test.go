@@ -57,7 +57,7 @@ func (b *bench) message(id, others string) *eventv1.Event {
 		MessageId: id, Tenant: tenant, Source: "web", TimestampMs: b.now.UnixMilli(), ReceivedAtMs: b.now.UnixMilli(),
 		Identifiers: []*eventv1.Identifier{{Namespace: b.anchor.Namespace, Value: b.anchor.Value}},
 	}
-	for _, other := range strings.Fields(others) {
+	for other := range strings.FieldsSeq(others) {
 		id := parse(other)
 		event.Identifiers = append(event.Identifiers, &eventv1.Identifier{Namespace: id.Namespace, Value: id.Value})
 	}
@@ -78,7 +78,7 @@ func (b *bench) event(id, others string) resolve.Decision {
 
 func (b *bench) answer(messageID, profile, eventProfile, linked string) resolve.Decision {
 	answer := resolve.Answer{Tenant: tenant, Anchor: b.anchor, ProfileID: profile, EventProfileID: eventProfile, MessageID: messageID}
-	for _, other := range strings.Fields(linked) {
+	for other := range strings.FieldsSeq(linked) {
 		answer.Linked = append(answer.Linked, parse(other))
 	}
 	d, err := b.core.Answer(b.st, b.now, b.key(), answer)

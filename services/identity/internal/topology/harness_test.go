@@ -61,7 +61,7 @@ func newEvent(messageID, identifiers string, at time.Time) *eventv1.Event {
 		MessageId: messageID, Tenant: tenant, Source: "web", Type: eventv1.EventType_EVENT_TYPE_TRACK, Name: "x",
 		TimestampMs: at.UnixMilli(), ReceivedAtMs: at.UnixMilli(),
 	}
-	for _, short := range strings.Fields(identifiers) {
+	for short := range strings.FieldsSeq(identifiers) {
 		event.Identifiers = append(event.Identifiers, &eventv1.Identifier{Namespace: namespaces[short[0]], Value: short})
 	}
 	return event

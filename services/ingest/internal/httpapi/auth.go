@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -55,8 +56,8 @@ func clientIP(r *http.Request, trusted []netip.Prefix) string {
 		return addr.WithZone("").String()
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+	for _, claimed := range slices.Backward(hops) {
+		hop, err := netip.ParseAddr(strings.TrimSpace(claimed))
 		if err != nil {
 			break
 		}

@@ -147,7 +147,7 @@ func builtIn(value string) bool {
 
 // zerosAndDashes matches ^[0-]*$: blank, 0, 000, 00000000-0000-0000-0000-000000000000.
 func zerosAndDashes(value string) bool {
-	for i := 0; i < len(value); i++ {
+	for i := range len(value) {
 		if value[i] != '0' && value[i] != '-' {
 			return false
 		}
@@ -167,7 +167,7 @@ func unquote(value string) (bare string, quoted bool) {
 }
 
 func printable(value string) bool {
-	for i := 0; i < len(value); i++ {
+	for i := range len(value) {
 		if c := value[i]; c < 0x20 || c == 0x7f {
 			return false
 		}

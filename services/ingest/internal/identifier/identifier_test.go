@@ -67,7 +67,7 @@ func TestNormaliseIsIdempotent(t *testing.T) {
 
 func TestReasonsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
-	for r := OK; r < Count; r++ {
+	for r := range Count {
 		require.NotEmpty(t, r.String())
 		require.False(t, seen[r.String()])
 		seen[r.String()] = true

@@ -183,7 +183,7 @@ func namespaceOf(kind string) string {
 	if kind == "" || len(kind) > maxNamespace || kind == "profile_id" {
 		return ""
 	}
-	for i := 0; i < len(kind); i++ {
+	for i := range len(kind) {
 		if c := kind[i]; c <= ' ' || c == ':' || c == '/' || c >= 0x7f {
 			return ""
 		}

@@ -77,7 +77,7 @@ func exponentPart(text string) (int, bool) {
 		return 0, false
 	}
 	n := 0
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		if text[i] < '0' || text[i] > '9' {
 			return 0, false
 		}

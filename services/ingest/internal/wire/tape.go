@@ -193,7 +193,7 @@ func hashKey(key string) uint64 {
 		key = key[8:]
 	}
 	var tail uint64
-	for i := 0; i < len(key); i++ {
+	for i := range len(key) {
 		tail = tail<<8 | uint64(key[i])
 	}
 	h = (h ^ tail) * k

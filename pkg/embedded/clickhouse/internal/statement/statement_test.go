@@ -80,12 +80,13 @@ func TestParseRefuses(t *testing.T) {
 // TestParseCutOff feeds every prefix of an INSERT as the first part of a longer text: the header is
 // either found whole or not at all.
 func TestParseCutOff(t *testing.T) {
-	const text = "INSERT INTO db.t (a, `b)`) SETTINGS x = 'FORMAT' FORMAT JSONEachRow\n{\"a\":1}"
+	const data = `{"a":1}`
+	const text = "INSERT INTO db.t (a, `b)`) SETTINGS x = 'FORMAT' FORMAT JSONEachRow\n" + data
 	for i := range len(text) {
 		got, err := Parse(text[:i], false)
 		if err == nil && got.Kind == Insert {
 			require.Equal(t, "JSONEachRow", got.Format, text[:i])
-			require.True(t, strings.HasPrefix("{\"a\":1}", text[got.Data:i]) || text[got.Data:i] == "", text[:i])
+			require.True(t, strings.HasPrefix(data, text[got.Data:i]), text[:i])
 		}
 	}
 }
