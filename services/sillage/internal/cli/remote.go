@@ -53,7 +53,10 @@ func (r remote) explain(err error) error {
 			continue
 		}
 		for _, v := range bad.GetFieldViolations() {
-			lines = append(lines, fmt.Sprintf("  %s: %s", v.GetField(), v.GetDescription()))
+			// A server that lists its violations in the message as well has said them already.
+			if line := v.GetField() + ": " + v.GetDescription(); !strings.Contains(s.Message(), line) {
+				lines = append(lines, "  "+line)
+			}
 		}
 	}
 	if len(lines) == 0 {
