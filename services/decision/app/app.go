@@ -49,7 +49,7 @@ type App struct {
 	server   *rpc.Server
 }
 
-// New opens the serving copy and builds the service; it reads nothing yet.
+// New opens the serving copy, which Stop closes, and builds the service; it reads nothing yet.
 func New(cfg Config, deps Deps) (*App, error) {
 	if err := errors.Join(cfg.Validate(), deps.Kafka.Validate()); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func New(cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return &App{store: s, follower: follower, server: rpc.New(s, deps.Logger)}, nil
+	return &App{store: s, follower: follower, server: rpc.New(s, follower.Ready, deps.Logger)}, nil
 }
 
 // RegisterGRPC adds ProfileService.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/sillage-cdp/sillage/pkg/kafka"
@@ -81,7 +82,15 @@ func (f *Follower) Start(ctx context.Context) error {
 
 // positions reads where each partition stands and where its committed end is now.
 func (f *Follower) positions(ctx context.Context, client *kgo.Client) (map[string]map[int32]kgo.Offset, error) {
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, view.Topics()...)
+	admin := kadm.NewClient(client)
+	starts, err := admin.ListStartOffsets(ctx, view.Topics()...)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the starts of topics: %w", err)
+	}
+	ends, err := admin.ListCommittedOffsets(ctx, view.Topics()...)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -93,7 +102,8 @@ func (f *Follower) positions(ctx context.Context, client *kgo.Client) (map[strin
 	for topic, partitions := range ends {
 		positions[topic], f.targets[topic] = map[int32]kgo.Offset{}, map[int32]int64{}
 		for number, end := range partitions {
-			at, err := f.store.Offset(topic, number)
+			start, _ := starts.Lookup(topic, number)
+			at, err := f.position(topic, number, start.Offset, end.Offset)
 			if err != nil {
 				return nil, err
 			}
@@ -106,6 +116,21 @@ func (f *Follower) positions(ctx context.Context, client *kgo.Client) (map[strin
 	}
 	f.missing.Store(missing)
 	return positions, nil
+}
+
+// position is where to go on in a partition that holds [start, end).
+func (f *Follower) position(topic string, number int32, start, end int64) (int64, error) {
+	at, err := f.store.Offset(topic, number)
+	switch {
+	case err != nil:
+		return 0, err
+	case at > end:
+		return 0, fmt.Errorf("the serving copy has read partition %d of %s up to %d and it ends at %d: the copy belongs to another Kafka; delete its folder, it is made again", number, topic, at, end)
+	case at > 0 && at < start:
+		f.logger.Warn("records between the serving copy and the start of the topic are gone: retention took them while decision was away", slog.String("topic", topic), slog.Int("partition", int(number)), slog.Int64("records", start-at))
+	}
+	// What retention took will not come: waiting for it would be for ever.
+	return max(at, start), nil
 }
 
 // Stop ends the reading.
@@ -132,7 +157,7 @@ func (f *Follower) Ready(context.Context) error {
 	}
 }
 
-// Failed tells of a copy that cannot be written.
+// Failed tells of a copy that cannot be read or written.
 func (f *Follower) Failed() <-chan error { return f.failed }
 
 func (f *Follower) run(ctx context.Context) {
@@ -155,14 +180,18 @@ func (f *Follower) run(ctx context.Context) {
 
 func (f *Follower) apply(ctx context.Context, fetches kgo.Fetches) error {
 	batch := f.store.NewBatch()
-	fetches.EachRecord(func(rec *kgo.Record) {
+	for records := fetches.RecordIter(); !records.Done(); {
+		rec := records.Next()
 		if !rec.Attrs.IsControl() {
-			if err := view.Apply(batch, rec.Topic, rec.Value); err != nil {
-				f.badN.Add(ctx, 1) // the copy serves the rest
+			switch err := view.Apply(batch, rec.Topic, rec.Value); {
+			case errors.Is(err, view.ErrRecord):
+				f.badN.Add(ctx, 1, metric.WithAttributes(attribute.String("topic", rec.Topic))) // the copy serves the rest
+			case err != nil:
+				return fmt.Errorf("folding partition %d of %s at %d: %w", rec.Partition, rec.Topic, rec.Offset, err)
 			}
 		}
 		batch.Read(rec.Topic, rec.Partition, rec.Offset+1)
-	})
+	}
 	if err := batch.Commit(); err != nil {
 		return err
 	}

@@ -51,20 +51,29 @@ func (b *Batch) Changed(tenant, id string, p *decisionv1.ServingProfile) {
 	b.profiles[key], b.changed[key] = p, true
 }
 
-// Identify sets whose an identifier is, unless a later event said otherwise.
+// Identify sets whose an identifier is, unless a later event said otherwise; of two at the same time the
+// profile whose id sorts last, so that the order of reading does not matter.
 func (b *Batch) Identify(tenant string, id *eventv1.Identifier, entry *decisionv1.IdentifierEntry) error {
-	key := string(identifierKey(tenant, id))
-	before, found := b.identifiers[key]
-	if !found {
-		var err error
-		if before, found, err = b.store.Lookup(tenant, id); err != nil {
-			return err
-		}
+	before, err := b.Owner(tenant, id)
+	if err != nil {
+		return err
 	}
-	if !found || entry.GetAtMs() >= before.GetAtMs() {
-		b.identifiers[key] = entry
+	if before == nil || entry.GetAtMs() > before.GetAtMs() || entry.GetAtMs() == before.GetAtMs() && entry.GetProfileId() > before.GetProfileId() {
+		b.identifiers[string(identifierKey(tenant, id))] = entry
 	}
 	return nil
+}
+
+// Owner is whose an identifier is as the batch has it; nil if nobody's.
+func (b *Batch) Owner(tenant string, id *eventv1.Identifier) (*decisionv1.IdentifierEntry, error) {
+	if entry := b.identifiers[string(identifierKey(tenant, id))]; entry != nil {
+		return entry, nil
+	}
+	entry, found, err := b.store.Lookup(tenant, id)
+	if err != nil || !found {
+		return nil, err
+	}
+	return entry, nil
 }
 
 // Read notes that a partition has been read up to but not including an offset.

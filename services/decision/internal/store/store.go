@@ -80,12 +80,14 @@ func (s *Store) read(key []byte, into message) (bool, error) {
 	return true, nil
 }
 
-// Keys: a kind, the tenant, and what names the entry within it. A tenant's name holds no slash.
+// Keys: a kind, the tenant, and what names the entry within it. A tenant's name holds no slash; a namespace
+// comes after its length, so that no namespace and value read like another pair.
 
 func profileKey(tenant, id string) []byte { return []byte("p/" + tenant + "/" + id) }
 
 func identifierKey(tenant string, id *eventv1.Identifier) []byte {
-	return []byte("i/" + tenant + "/" + id.GetNamespace() + ":" + id.GetValue())
+	key := binary.AppendUvarint([]byte("i/"+tenant+"/"), uint64(len(id.GetNamespace())))
+	return append(append(key, id.GetNamespace()...), id.GetValue()...)
 }
 
 func offsetKey(topic string, partition int32) []byte {

@@ -32,16 +32,21 @@ func Read(r Reader, tenant, id string) (resp *decisionv1.GetProfileResponse, fou
 	return response(whole, p), true, nil
 }
 
-func survivor(r Reader, tenant, id string) (*decisionv1.ServingProfile, bool, error) {
+// survivor follows merges to their end. A survivor of which nothing has been read yet is stood in for by
+// what was merged into it.
+func survivor(r Reader, tenant, id string) (last *decisionv1.ServingProfile, found bool, err error) {
 	for range maxChain {
-		p, found, err := r.Get(tenant, id)
-		if err != nil || !found {
+		p, there, err := r.Get(tenant, id)
+		if err != nil {
 			return nil, false, err
+		}
+		if !there {
+			return last, found, nil
 		}
 		if p.GetProfile().GetMergedInto() == "" {
 			return p, true, nil
 		}
-		id = p.GetProfile().GetMergedInto()
+		last, found, id = p, true, p.GetProfile().GetMergedInto()
 	}
 	return nil, false, fmt.Errorf("more than %d merges lead on from the profile", maxChain)
 }

@@ -7,6 +7,7 @@
 package view
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -35,7 +36,29 @@ type State interface {
 	Identify(tenant string, id *eventv1.Identifier, entry *decisionv1.IdentifierEntry) error
 }
 
-// Apply folds one record. A record that cannot be decoded changes nothing.
+// ErrRecord marks the errors that a record is to blame for, not the serving copy.
+var ErrRecord = errors.New("the record cannot be folded")
+
+// message is a record of one of the streams.
+type message interface {
+	UnmarshalVT(raw []byte) error
+	GetTenant() string
+	GetProfileId() string
+}
+
+// decode reads a record and checks that it says whose it is.
+func decode(what string, value []byte, into message) error {
+	if err := into.UnmarshalVT(value); err != nil {
+		return fmt.Errorf("%w: decoding %s: %w", ErrRecord, what, err)
+	}
+	if into.GetTenant() == "" || into.GetProfileId() == "" {
+		return fmt.Errorf("%w: %s needs tenant and profile_id", ErrRecord, what)
+	}
+	return nil
+}
+
+// Apply folds one record. A record that cannot be folded is an ErrRecord and changes nothing; any other
+// error is the state's.
 func Apply(state State, topic string, value []byte) error {
 	switch topic {
 	case topics.ProfileLog:
@@ -47,14 +70,14 @@ func Apply(state State, topic string, value []byte) error {
 	case topics.Steps:
 		return applyStep(state, value)
 	default:
-		return fmt.Errorf("topic %s is not folded", topic)
+		return fmt.Errorf("%w: topic %s is none of ours", ErrRecord, topic)
 	}
 }
 
 func applyLog(state State, value []byte) error {
 	var rec profilev1.ProfileRecord
-	if err := rec.UnmarshalVT(value); err != nil {
-		return fmt.Errorf("decoding a profile record: %w", err)
+	if err := decode("a profile record", value, &rec); err != nil {
+		return err
 	}
 	p, err := state.Profile(rec.GetTenant(), rec.GetProfileId())
 	if err != nil {
@@ -82,8 +105,8 @@ func applyLog(state State, value []byte) error {
 
 func applyMembership(state State, value []byte) error {
 	var m segmentv1.MembershipChanged
-	if err := m.UnmarshalVT(value); err != nil {
-		return fmt.Errorf("decoding a membership: %w", err)
+	if err := decode("a membership", value, &m); err != nil {
+		return err
 	}
 	p, err := state.Profile(m.GetTenant(), m.GetProfileId())
 	if err != nil {
@@ -100,8 +123,8 @@ func applyMembership(state State, value []byte) error {
 
 func applyScore(state State, value []byte) error {
 	var s scorev1.ScoreChanged
-	if err := s.UnmarshalVT(value); err != nil {
-		return fmt.Errorf("decoding a score: %w", err)
+	if err := decode("a score", value, &s); err != nil {
+		return err
 	}
 	p, err := state.Profile(s.GetTenant(), s.GetProfileId())
 	if err != nil {
@@ -120,8 +143,8 @@ func applyScore(state State, value []byte) error {
 
 func applyStep(state State, value []byte) error {
 	var j journeyv1.JourneyStep
-	if err := j.UnmarshalVT(value); err != nil {
-		return fmt.Errorf("decoding a journey step: %w", err)
+	if err := decode("a journey step", value, &j); err != nil {
+		return err
 	}
 	if j.GetAction() == journeyv1.StepAction_STEP_ACTION_REFUSED {
 		return nil // nobody entered
