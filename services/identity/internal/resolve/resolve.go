@@ -325,7 +325,7 @@ func (r *Resolver) release(st State, rec *record, now time.Time, answer Answer, 
 		var (
 			profile string
 			fresh   []policy.Identifier
-			known   = true
+			known   bool
 		)
 		if asked {
 			profile, fresh = r.conclude(rec, links, pol, answer)
