@@ -68,7 +68,7 @@ func (c *demoCmd) settings() map[string]any {
 
 func (c *demoCmd) onStack(ctx context.Context, streams Streams, cfg stack.Config, logger *slog.Logger) error {
 	out := progress.New(streams.Err)
-	out.Stage("starting every service in one process, on an empty data directory")
+	out.Stagef("starting every service in one process, on an empty data directory")
 	begun := time.Now()
 	s, err := stack.New(ctx, cfg, stack.Deps{Logger: logger})
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *demoCmd) onStack(ctx context.Context, streams Streams, cfg stack.Config
 	}
 	err = waitReady(ctx, s)
 	if err == nil {
-		out.Line("up after %s", time.Since(begun).Round(time.Millisecond))
+		out.Linef("up after %s", time.Since(begun).Round(time.Millisecond))
 		err = c.play(ctx, streams, s, out, logger)
 	}
 	if err == nil {

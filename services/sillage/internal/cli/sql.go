@@ -31,7 +31,7 @@ func (c *sqlCmd) Run(ctx context.Context, streams Streams) error {
 	if err != nil {
 		return fmt.Errorf("making the request: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // drain closes it
 	if err != nil {
 		return fmt.Errorf("nothing answers at %s: start `sillage up`, or name the address with --clickhouse (%w)", c.ClickHouse, err)
 	}

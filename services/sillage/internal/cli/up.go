@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -36,9 +37,7 @@ type stackFlags struct {
 func (f *stackFlags) load(more map[string]any) (stack.Config, error) {
 	cfg := stack.NewDefaultConfig()
 	overrides := map[string]any{}
-	for key, value := range more {
-		overrides[key] = value
-	}
+	maps.Copy(overrides, more)
 	for key, value := range map[string]string{
 		"data_dir": f.DataDir, "http.addr": f.HTTPAddr, "grpc.addr": f.GRPCAddr, "ops.addr": f.OpsAddr, "smtp.addr": f.SMTPAddr,
 		"clickhouse.listen": f.SQLAddr, "kafka.listen": f.KafkaAddr, "clickhouse.addr": f.ClickHouse, "log_level": f.LogLevel,

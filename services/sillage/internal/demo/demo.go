@@ -85,7 +85,7 @@ func (d *Demo) Run(ctx context.Context) error {
 
 // importHistory sends the history and waits until it stands in ClickHouse.
 func (d *Demo) importHistory(ctx context.Context) error {
-	d.Progress.Stage("importing the history of a shop: %d invoices with %d lines (UCI Online Retail, CC BY 4.0)", retail.Invoices, retail.Lines)
+	d.Progress.Stagef("importing the history of a shop: %d invoices with %d lines (UCI Online Retail, CC BY 4.0)", retail.Invoices, retail.Lines)
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(retail.WriteJSONLines(writer)) }()
 	defer reader.Close() //nolint:errcheck // ends the writer if the import failed
@@ -111,7 +111,7 @@ func (d *Demo) importHistory(ctx context.Context) error {
 // play meets the bank's people for two hours.
 func (d *Demo) play(ctx context.Context) error {
 	people := bank.People(d.Seed, d.People)
-	d.Progress.Stage("playing a bank's two hours: %d people, seed %d", len(people), d.Seed)
+	d.Progress.Stagef("playing a bank's two hours: %d people, seed %d", len(people), d.Seed)
 	p := newPlayer(d, people)
 	bar := d.Progress.Count("minutes", int64(playTime/time.Minute))
 	err := p.run(ctx, func(passed time.Duration) { bar.Set(int64(passed / time.Minute)) })
@@ -119,14 +119,14 @@ func (d *Demo) play(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("playing the bank: %w", err)
 	}
-	d.Progress.Line("%d calls of the tracking API, %d mails read, %d opened, %d clicked, %d unsubscribed, %d call tasks",
+	d.Progress.Linef("%d calls of the tracking API, %d mails read, %d opened, %d clicked, %d unsubscribed, %d call tasks",
 		p.sent, p.mails, p.opened, p.clicked, p.unsubscribed, p.tasks)
 	return nil
 }
 
 // settle waits until all that came in has been dealt with.
 func (d *Demo) settle(ctx context.Context) error {
-	d.Progress.Stage("waiting for the last events")
+	d.Progress.Stagef("waiting for the last events")
 	same, last := 0, int64(-1)
 	return d.until(ctx, time.Minute, "the ledger to balance", func() (bool, error) {
 		difference, err := d.sql.count(ctx, "SELECT sum(abs(difference)) FROM ledger_balance WHERE tenant = 'demo'")

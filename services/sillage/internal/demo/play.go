@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,7 +27,7 @@ func (a agenda) Less(i, j int) bool {
 	return a[i].after < a[j].after || a[i].after == a[j].after && a[i].order < a[j].order
 }
 func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)   { *a = append(*a, x.(step)) } //nolint:errcheck,forcetypeassert // only steps are pushed
+func (a *agenda) Push(x any)   { *a = append(*a, x.(step)) } //nolint:errcheck // only steps are pushed
 func (a *agenda) Pop() any {
 	old := *a
 	last := old[len(old)-1]
@@ -83,7 +84,7 @@ func (p *player) run(ctx context.Context, show func(passed time.Duration)) error
 		if len(p.agenda) > 0 && p.agenda[0].after <= passed {
 			next, ok := heap.Pop(&p.agenda).(step)
 			if !ok {
-				return fmt.Errorf("the agenda holds something else than steps")
+				return errors.New("the agenda holds something else than steps")
 			}
 			if err := next.do(ctx, now); err != nil {
 				return err

@@ -84,7 +84,7 @@ FROM ledger_balance AS l WHERE tenant = 'demo' GROUP BY source ORDER BY source`}
 
 // report prints the sections and checks the totals.
 func (d *Demo) report(ctx context.Context) error {
-	d.Progress.Stage("the report, by SQL from ClickHouse")
+	d.Progress.Stagef("the report, by SQL from ClickHouse")
 	for _, s := range sections() {
 		header, rows, err := d.sql.rows(ctx, s.query)
 		if err != nil {

@@ -24,13 +24,13 @@ func New(w io.Writer) *Output {
 	return &Output{w: w, terminal: ok && term.IsTerminal(int(file.Fd()))}
 }
 
-// Stage prints one line about what begins.
-func (o *Output) Stage(format string, args ...any) {
+// Stagef prints one line about what begins.
+func (o *Output) Stagef(format string, args ...any) {
 	fmt.Fprintf(o.w, "▸ "+format+"\n", args...)
 }
 
-// Line prints one line below a stage.
-func (o *Output) Line(format string, args ...any) {
+// Linef prints one line below a stage.
+func (o *Output) Linef(format string, args ...any) {
 	fmt.Fprintf(o.w, "  "+format+"\n", args...)
 }
 
