@@ -49,11 +49,11 @@ func decode(m message, rec Record) error {
 
 // accepted counts an event that came through the door.
 func (s *Set) accepted(rec Record) error {
-	var ev eventv1.Event
-	if err := decode(&ev, rec); err != nil {
-		return err
+	tenant, source, receivedAtMs, err := door(rec.Value)
+	if err != nil {
+		return fmt.Errorf("decoding the record: %w", err)
 	}
-	s.count(ev.GetTenant(), ev.GetSource(), ev.GetReceivedAtMs(), "accepted", "")
+	s.count(tenant, source, receivedAtMs, "accepted", "")
 	return nil
 }
 

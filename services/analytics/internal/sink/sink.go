@@ -197,12 +197,38 @@ func (s *Sink) run(ctx context.Context) {
 	}
 }
 
-// poll reads what there is, for at most as long as a batch may age.
+// poll reads until a batch is due. Reading on while nothing is due makes batches large under load: a
+// batch costs ClickHouse much the same whatever its size. It ends after the age of a batch in any case: a
+// rebalance waits for it.
 func (s *Sink) poll(ctx context.Context) {
-	if s.buffered() >= s.cfg.Limits.Buffered {
-		return
+	limit := time.Now().Add(s.cfg.Limits.Age)
+	for ctx.Err() == nil && s.buffered() < s.cfg.Limits.Buffered {
+		now := time.Now()
+		until := s.nextDue(now, limit)
+		if !until.After(now) {
+			return
+		}
+		s.pollUntil(ctx, until)
 	}
-	pollCtx, cancel := context.WithTimeout(ctx, s.cfg.Limits.Age/2)
+}
+
+// nextDue is when the next batch is due, at the latest next; a full one is due now.
+func (s *Sink) nextDue(now, next time.Time) time.Time {
+	for _, numbers := range s.partitions {
+		for _, p := range numbers {
+			switch {
+			case p.due(now, s.cfg.Limits, false):
+				return now
+			case len(p.records) > 0 && p.end == 0 && p.since.Add(s.cfg.Limits.Age).Before(next):
+				next = p.since.Add(s.cfg.Limits.Age)
+			}
+		}
+	}
+	return next
+}
+
+func (s *Sink) pollUntil(ctx context.Context, until time.Time) {
+	pollCtx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	fetches := s.client.PollRecords(pollCtx, s.cfg.Limits.Records)
 	now := time.Now()
@@ -230,7 +256,8 @@ func (s *Sink) buffered() int {
 
 // flush announces the batches that are due, writes them and commits them.
 func (s *Sink) flush(ctx context.Context) error {
-	now, full := time.Now(), s.buffered() >= s.cfg.Limits.Buffered
+	// What would be due in a moment goes with what is due now: a round costs two commits.
+	now, full := time.Now().Add(s.cfg.Limits.Age/4), s.buffered() >= s.cfg.Limits.Buffered
 	var due []*partition
 	for _, numbers := range s.partitions {
 		for _, p := range numbers {
