@@ -85,15 +85,14 @@ func (a answer) body() []byte {
 	if a.status == http.StatusOK && a.outcome == nil {
 		return []byte(`{"success":true}`)
 	}
-	// Structs of strings and numbers always encode.
 	if a.outcome == nil {
-		out, _ := json.Marshal(failure{Message: a.message, Code: a.code})
+		out, _ := json.Marshal(failure{Message: a.message, Code: a.code}) //nolint:errchkjson // strings always encode
 		return out
 	}
 	list := make([]rejected, 0, len(a.outcome.Rejections))
 	for _, r := range a.outcome.Rejections {
 		list = append(list, rejected{Index: r.Index, MessageID: r.MessageID, Code: r.Code, Message: r.Detail})
 	}
-	out, _ := json.Marshal(success{Success: true, Accepted: a.outcome.Accepted, Rejected: list})
+	out, _ := json.Marshal(success{Success: true, Accepted: a.outcome.Accepted, Rejected: list}) //nolint:errchkjson // strings and numbers always encode
 	return out
 }

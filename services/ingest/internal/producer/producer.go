@@ -33,7 +33,7 @@ import (
 )
 
 // ErrUnavailable means that Kafka does not take writes now, or not all of these: answer "try later".
-var ErrUnavailable = errors.New("Kafka does not take writes")
+var ErrUnavailable = errors.New("writing to Kafka is not possible now")
 
 // Config bounds the producer.
 type Config struct {

@@ -255,10 +255,10 @@ func (t *tape) str(m int32) string {
 
 // bytesOf views text as bytes without copying. The bytes must never be written.
 func bytesOf(text string) []byte {
-	return unsafe.Slice(unsafe.StringData(text), len(text))
+	return unsafe.Slice(unsafe.StringData(text), len(text)) //nolint:gosec // the comment above is the audit
 }
 
 // stringOf views bytes as text without copying. The bytes must not change while the text is in use.
 func stringOf(b []byte) string {
-	return unsafe.String(unsafe.SliceData(b), len(b))
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // the comment above is the audit
 }
