@@ -174,7 +174,7 @@ func (a *Apache) format() error {
 	if err := os.RemoveAll(filepath.Join(a.dir, "data")); err != nil {
 		return fmt.Errorf("clearing Apache Kafka's storage: %w", err)
 	}
-	cmd := exec.Command(a.java, append(a.javaFlags(), "kafka.tools.StorageTool", "format", "--standalone",
+	cmd := exec.CommandContext(context.Background(), a.java, append(a.javaFlags(), "kafka.tools.StorageTool", "format", "--standalone",
 		"-t", clusterID, "-c", filepath.Join(a.dir, "server.properties"))...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("formatting Apache Kafka's storage: %w\n%s", err, out)
@@ -253,10 +253,10 @@ func (a *Apache) Restart() error {
 	}
 	defer func() { _ = out.Close() }() // the program has its own descriptor
 
-	// The shell becomes java; its background job ends java once the pipe
+	// The node runs until Stop or Kill. The shell becomes java; its background job ends java once the pipe
 	// from this process closes, however this process ends.
 	args := append([]string{"-c", `exec 3<&0; (cat <&3 >/dev/null; kill -9 $$ 2>/dev/null; [ -z "$REMOVE" ] || rm -rf "$REMOVE") & exec "$@" 3<&- </dev/null`, "sh", a.java}, a.javaFlags()...)
-	cmd := exec.Command("sh", append(args, "kafka.Kafka", filepath.Join(a.dir, "server.properties"))...)
+	cmd := exec.CommandContext(context.Background(), "sh", append(args, "kafka.Kafka", filepath.Join(a.dir, "server.properties"))...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if a.ephemeral {
 		cmd.Env = append(os.Environ(), "REMOVE="+a.dir)

@@ -86,7 +86,7 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 
 func TestPortInUseNamesTheWayOut(t *testing.T) {
 	first := start(t, http.NotFoundHandler())
-	defer first.Stop(t.Context()) //nolint:errcheck // judged elsewhere
+	defer first.Stop(t.Context()) // its error is judged elsewhere
 	second := httpserver.New(httpserver.Config{Name: "test", Addr: first.Addr(), Setting: "test.addr"}, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	err := second.Start(t.Context())
 	require.ErrorContains(t, err, first.Addr()+" is in use by another program")

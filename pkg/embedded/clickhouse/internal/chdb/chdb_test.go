@@ -44,7 +44,7 @@ func connect(t testing.TB) *chdb.Conn {
 		if engine.lib, engine.err = chdb.Load(path); engine.err != nil {
 			return
 		}
-		if dir, engine.err = os.MkdirTemp("", "chdb-test-"); engine.err != nil {
+		if dir, engine.err = os.MkdirTemp("", "chdb-test-"); engine.err != nil { //nolint:usetesting // outlives the first test
 			return
 		}
 		engine.args = []string{"--path=" + dir}
