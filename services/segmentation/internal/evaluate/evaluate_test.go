@@ -5,12 +5,12 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/sillage-cdp/sillage/services/segmentation/internal/condition"
-	"github.com/sillage-cdp/sillage/services/segmentation/internal/window"
-
-	segmentv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/segment/v1"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	segmentv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/segment/v1"
+	"github.com/sillage-cdp/sillage/services/segmentation/internal/condition"
+	"github.com/sillage-cdp/sillage/services/segmentation/internal/window"
 )
 
 // entries is a store in memory.

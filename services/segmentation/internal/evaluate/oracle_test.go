@@ -6,14 +6,14 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/sillage-cdp/sillage/pkg/definition"
-	"github.com/sillage-cdp/sillage/services/segmentation/internal/condition"
-	"github.com/sillage-cdp/sillage/services/segmentation/internal/window"
+	"pgregory.net/rapid"
 
+	"github.com/sillage-cdp/sillage/pkg/definition"
 	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	profilev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/profile/v1"
-	"pgregory.net/rapid"
+	"github.com/sillage-cdp/sillage/services/segmentation/internal/condition"
+	"github.com/sillage-cdp/sillage/services/segmentation/internal/window"
 )
 
 // happening is an event as the oracle sees it.
