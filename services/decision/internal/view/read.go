@@ -13,7 +13,7 @@ import (
 // maxChain bounds how many merges a read follows.
 const maxChain = 1000
 
-// Reader reads entries; found is false if there is none.
+// Reader reads entries; found is false if there is none. An entry that it returns belongs to the caller.
 type Reader interface {
 	Get(tenant, id string) (p *decisionv1.ServingProfile, found bool, err error)
 }
@@ -25,7 +25,7 @@ func Read(r Reader, tenant, id string) (resp *decisionv1.GetProfileResponse, fou
 	if err != nil || !found {
 		return nil, false, err
 	}
-	whole := p.GetProfile().CloneVT()
+	whole := p.GetProfile()
 	if err := gather(r, tenant, whole, p.GetMergedFrom()); err != nil {
 		return nil, false, err
 	}

@@ -48,7 +48,7 @@ func (m *memory) Identify(_ string, id *eventv1.Identifier, entry *decisionv1.Id
 
 func (m *memory) Get(tenant, id string) (*decisionv1.ServingProfile, bool, error) {
 	p, found := m.profiles[tenant+"/"+id]
-	return p, found, m.err
+	return p.CloneVT(), found, m.err
 }
 
 // record is one record of one partition.
