@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,25 +19,39 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sillage-cdp/sillage/pkg/kafkatest"
+	decisionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/decision/v1"
 	"github.com/sillage-cdp/sillage/tests/e2e/stack"
 )
 
 const (
 	crash    = "crash"
 	crashKey = "crash-key"
-	// EnvFaults set to "full" makes fault tests as long as the figures ask for.
+	// envFaults set to "full" makes fault tests as long as the figures ask for.
 	envFaults = "SILLAGE_FAULTS"
 )
 
 // TestCrash kills `sillage up` with SIGKILL at random moments of an import and of live traffic that
 // causes mails. Afterwards every number is exact, by ClickHouse and by decision, each mail is there
 // once, and the same import again changes nothing.
+//
+// It runs on the embedded Kafka, and on Apache Kafka too when SILLAGE_TEST_KAFKA is "apache".
 func TestCrash(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) { runCrash(t) })
+	if os.Getenv(kafkatest.EnvKafka) == "apache" {
+		t.Run("apache", func(t *testing.T) {
+			broker := kafkatest.StartApache(t, kafkatest.ApacheOptions{})
+			runCrash(t, "--kafka", strings.Join(broker.Brokers(), ","))
+		})
+	}
+}
+
+func runCrash(t *testing.T, flags ...string) {
 	kills, size, people := 3, 4_000, 12
 	if os.Getenv(envFaults) == "full" {
 		kills, size, people = 10, 20_000, 60
 	}
-	c := newCrash(t, stack.Seed(t), size)
+	c := newCrash(t, stack.Seed(t), size, flags)
 	c.Start()
 	c.define()
 	c.run(kills, people)
@@ -67,8 +82,8 @@ type crashRun struct {
 	history history
 }
 
-func newCrash(t *testing.T, seed uint64, size int) *crashRun {
-	c := &crashRun{Stack: stack.New(t, stack.Options{}), t: t, rng: rand.New(rand.NewPCG(seed, 1)), oracle: newOracle()}
+func newCrash(t *testing.T, seed uint64, size int, flags []string) *crashRun {
+	c := &crashRun{Stack: stack.New(t, stack.Options{Flags: flags}), t: t, rng: rand.New(rand.NewPCG(seed, 1)), oracle: newOracle()}
 	c.writer = &writer{rng: rand.New(rand.NewPCG(seed, 2)), base: time.Date(2025, 3, 1, 0, 0, 0, 0, time.UTC)}
 	c.history = c.writer.newHistory(c.oracle, size)
 	return c
@@ -262,28 +277,46 @@ func (c *crashRun) decisions(persons map[string]string) {
 	for _, id := range c.oracle.owner {
 		events[c.oracle.find(id)]++
 	}
+	people := c.oracle.people()
 	c.wait("decision has caught up", func(a *assert.CollectT) {
-		for root, ids := range c.oracle.people() {
+		profiles := c.profiles(a)
+		for root, ids := range people {
 			for _, id := range ids {
-				namespace, value, _ := strings.Cut(id, ":")
-				profile := c.Profile(a, crash, namespace, value)
-				require.NotNil(a, profile, id)
-				require.Equal(a, persons[root], profile.GetProfileId(), "decision and ClickHouse differ on %s", id)
-				if id != ids[0] {
-					continue
-				}
-				var have []string
-				for _, i := range profile.GetIdentifiers() {
-					have = append(have, i.GetNamespace()+":"+i.GetValue())
-				}
-				slices.Sort(have)
-				require.Equal(a, ids, have)
-				if !strings.Contains(id, ":l") { // events of outcomes count, too
-					require.Equal(a, events[root], profile.GetEvents(), id)
-				}
+				require.NotNil(a, profiles[id], id)
+				require.Equal(a, persons[root], profiles[id].GetProfileId(), "decision and ClickHouse differ on %s", id)
+			}
+			profile := profiles[ids[0]]
+			var have []string
+			for _, i := range profile.GetIdentifiers() {
+				have = append(have, i.GetNamespace()+":"+i.GetValue())
+			}
+			slices.Sort(have)
+			require.Equal(a, ids, have)
+			if !strings.Contains(ids[0], ":l-") { // events of outcomes count, too
+				require.Equal(a, events[root], profile.GetEvents(), ids[0])
 			}
 		}
 	})
+}
+
+// profiles asks decision for the profile behind every identifier.
+func (c *crashRun) profiles(a *assert.CollectT) map[string]*decisionv1.GetProfileResponse {
+	var mu sync.Mutex // guards profiles
+	profiles := map[string]*decisionv1.GetProfileResponse{}
+	var group errgroup.Group
+	group.SetLimit(16)
+	for id := range c.oracle.parent {
+		group.Go(func() error {
+			namespace, value, _ := strings.Cut(id, ":")
+			profile, err := c.FindProfile(crash, namespace, value)
+			mu.Lock()
+			defer mu.Unlock()
+			profiles[id] = profile
+			return err
+		})
+	}
+	require.NoError(a, group.Wait())
+	return profiles
 }
 
 // mails holds the outbox and the rows of sends and outcomes against the oracle.

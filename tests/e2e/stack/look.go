@@ -54,14 +54,20 @@ func (s *Stack) Conn() *grpc.ClientConn { return s.conn }
 
 // Profile is the profile behind an identifier by decision's account; nil if there is none.
 func (s *Stack) Profile(t require.TestingT, tenant, namespace, value string) *decisionv1.GetProfileResponse {
+	profile, err := s.FindProfile(tenant, namespace, value)
+	require.NoError(t, err)
+	return profile
+}
+
+// FindProfile is Profile for callers that are no test.
+func (s *Stack) FindProfile(tenant, namespace, value string) (*decisionv1.GetProfileResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	profile, err := decisionv1.NewProfileServiceClient(s.conn).GetProfile(ctx, &decisionv1.GetProfileRequest{
 		Tenant: tenant, Identifier: &eventv1.Identifier{Namespace: namespace, Value: value},
 	})
 	if status.Code(err) == codes.NotFound {
-		return nil
+		return nil, nil
 	}
-	require.NoError(t, err)
-	return profile
+	return profile, err
 }

@@ -109,6 +109,9 @@ func (s *Stack) Kill() {
 	}
 }
 
+// Process is the run that was launched last.
+func (s *Stack) Process() *Process { return s.process }
+
 // Terminate ends the process with SIGTERM, and fails the test if it does not end well in time.
 func (s *Stack) Terminate() {
 	s.t.Helper()
