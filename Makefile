@@ -11,7 +11,8 @@ ENGINES := $(ROOT)/.engines
 SERVICES := ingest identity segmentation scoring journey-orchestrator channel-connector analytics decision control
 MODULES := proto pkg $(addprefix services/,$(SERVICES)) services/sillage tests/e2e
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -X github.com/sillage-cdp/sillage/pkg/version.Version=$(VERSION)
+# Without debugging tables: a third less to link and to ship; stack traces stay.
+LDFLAGS := -s -w -X github.com/sillage-cdp/sillage/pkg/version.Version=$(VERSION)
 GO ?= go
 # Flags of `make bench`.
 BENCH ?=
@@ -32,8 +33,11 @@ help: ## Show this list
 	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: build ## Install what is missing, build, and run the demonstration
-	./bin/sillage demo
+demo: engines ## Install what is missing, build, and run the demonstration
+	@mkdir -p bin
+	echo "building bin/sillage (a first build takes a few minutes)"
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./services/sillage/cmd/sillage
+	exec ./bin/sillage demo
 
 .PHONY: test
 test: engines ## Test everything that needs no more than the embedded engines
