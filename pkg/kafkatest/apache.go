@@ -269,15 +269,19 @@ func (a *Apache) Restart() error {
 		return fmt.Errorf("starting Apache Kafka: %w", err)
 	}
 	a.cmd, a.stdin, a.done = cmd, stdin, make(chan struct{})
-	go func(done chan struct{}) {
-		defer close(done)
-		_ = cmd.Wait() // the exit state of a broker that was told to end says nothing
-	}(a.done)
+	go a.reap(cmd, a.done)
 	if err := a.waitReady(); err != nil {
 		a.end(syscall.SIGKILL)
 		return err
 	}
 	return nil
+}
+
+// reap waits for the node's process. Tests that look for leaked goroutines
+// know it by this name, since a shared node lives as long as they do.
+func (a *Apache) reap(cmd *exec.Cmd, done chan<- struct{}) {
+	defer close(done)
+	_ = cmd.Wait() // the exit state of a broker that was told to end says nothing
 }
 
 // Stop ends the node cleanly and waits for it; it kills one that does not end

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// The shared Apache Kafka lives as long as the test process.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sillage-cdp/sillage/pkg/kafkatest.(*Apache).Restart.func2"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sillage-cdp/sillage/pkg/kafkatest.(*Apache).reap"))
 }
 
 // runChild is a whole instance until it is killed, or until its parent is gone.

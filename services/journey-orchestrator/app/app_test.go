@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// The Apache Kafka that all tests share, where one is asked for, lives as long as the process.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sillage-cdp/sillage/pkg/kafkatest.(*Apache).Restart.func1"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sillage-cdp/sillage/pkg/kafkatest.(*Apache).reap"))
 }
 
 const base = `
