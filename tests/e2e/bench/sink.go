@@ -111,7 +111,8 @@ func (w *warehouse) sink(ctx context.Context, o Options, n int) (sample Sample, 
 		err = errors.Join(err, app.Stop(ctx))
 	}()
 	watch := startWatch()
-	err = wait(ctx, 5*time.Millisecond, func() (bool, error) {
+	// Asking often would be a load that the baseline does not have.
+	err = wait(ctx, 50*time.Millisecond, func() (bool, error) {
 		var have uint64
 		err := w.conn.QueryRow(ctx, "SELECT count() FROM "+w.database()+".events").Scan(&have)
 		return have >= uint64(n), err

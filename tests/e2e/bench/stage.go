@@ -117,7 +117,7 @@ func (b *broker) stage(ctx context.Context, n int, atLeastOnce bool) (sample Sam
 		err = errors.Join(err, runner.Stop(ctx))
 	}()
 	admin := kadm.NewClient(b.client)
-	err = wait(ctx, 2*time.Millisecond, func() (bool, error) {
+	err = wait(ctx, 5*time.Millisecond, func() (bool, error) {
 		select {
 		case err := <-runner.Failed():
 			return false, err
