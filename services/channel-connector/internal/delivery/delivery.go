@@ -36,13 +36,13 @@ type Webhook struct {
 type Kind int
 
 const (
-	// Permanent: another attempt would fail as well.
+	// Permanent says that another attempt would fail as well.
 	Permanent Kind = iota + 1
-	// Temporary: a later attempt may succeed.
+	// Temporary says that a later attempt may succeed.
 	Temporary
-	// Throttled: the provider asks to wait.
+	// Throttled says that the provider asks to wait.
 	Throttled
-	// Ambiguous: nobody knows whether the provider took the message.
+	// Ambiguous says that nobody knows whether the provider took the message.
 	Ambiguous
 )
 
@@ -67,8 +67,7 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // AsFailure is err as a failure; an unclassified one is temporary.
 func AsFailure(err error) *Failure {
-	var f *Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*Failure](err); ok {
 		return f
 	}
 	return &Failure{Kind: Temporary, Reason: "internal", Err: err}

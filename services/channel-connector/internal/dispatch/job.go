@@ -81,6 +81,7 @@ func (d *Dispatcher) try(ctx context.Context, j job, ambiguous bool) (*deliveryv
 			return nil, err
 		}
 		if errors.Is(err, errClosed) {
+			//nolint:gosec // chance spreads load here, it guards nothing
 			if !sleep(ctx, breakFor+rand.N(time.Second)) {
 				return nil, ctx.Err()
 			}
@@ -96,6 +97,7 @@ func (d *Dispatcher) try(ctx context.Context, j job, ambiguous bool) (*deliveryv
 		if f.Kind == delivery.Permanent || failures >= attemptsOf(channel, f) {
 			return d.failure(j, made, f), nil
 		}
+		//nolint:gosec // chance spreads load here, it guards nothing
 		if !sleep(ctx, delivery.Wait(f, failures+1, rand.Float64())) {
 			return nil, ctx.Err()
 		}

@@ -86,7 +86,7 @@ func sender(channel *definitionv1.Channel, outbox string) (func(context.Context,
 			return nil, err
 		}
 		return func(ctx context.Context, m delivery.Message) error {
-			//nolint:forbidigo // receivers compare with the wall, whatever clock the stack runs on
+			// Receivers compare with the wall, whatever clock the stack runs on.
 			return s.Send(ctx, m, time.Now())
 		}, nil
 	default:
@@ -162,7 +162,7 @@ func (l *lane) hold(after time.Duration) {
 	if after <= 0 {
 		return
 	}
-	//nolint:forbidigo // providers count in the wall's time, whatever clock the stack runs on
+	// Providers count in the wall's time, whatever clock the stack runs on.
 	until := time.Now().Add(min(after, delivery.LongestWish))
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/mail"
 	"sync"
@@ -71,11 +72,7 @@ func (m *mailbox) NewSession(*smtp.Conn) (smtp.Session, error) { return &mailSes
 func (m *mailbox) counts() map[string]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make(map[string]int, len(m.taken))
-	for id, n := range m.taken {
-		out[id] = n
-	}
-	return out
+	return maps.Clone(m.taken)
 }
 
 type mailSession struct{ box *mailbox }

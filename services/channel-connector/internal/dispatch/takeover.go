@@ -56,9 +56,7 @@ func (d *Dispatcher) takeOver(ctx context.Context, client *kgo.Client, resp *kms
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for number, p := range got {
-		d.partitions[number] = p
-	}
+	maps.Copy(d.partitions, got)
 	return nil
 }
 

@@ -21,11 +21,11 @@ import (
 type State byte
 
 const (
-	// Unknown: nothing was tried.
+	// Unknown says that nothing was tried.
 	Unknown State = 0
-	// Attempting: an attempt began and its end is not known.
+	// Attempting says that an attempt began and its end is not known.
 	Attempting State = 1
-	// Done: the outcome is known and stands in the entry.
+	// Done says that the outcome is known and stands in the entry.
 	Done State = 2
 )
 

@@ -1,6 +1,9 @@
 package outcome
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // Visit is what a request for a pixel or a link shows of who makes it.
 type Visit struct {
@@ -20,7 +23,7 @@ var robots = []string{
 // Machine reports whether a machine makes the visit: it asks with HEAD, prefetches, names itself, or
 // names nothing. What it does is kept and moves nothing.
 func Machine(v Visit) bool {
-	if v.Method == "HEAD" || v.UserAgent == "" || strings.Contains(strings.ToLower(v.Purpose), "prefetch") {
+	if v.Method == http.MethodHead || v.UserAgent == "" || strings.Contains(strings.ToLower(v.Purpose), "prefetch") {
 		return true
 	}
 	agent := strings.ToLower(v.UserAgent)

@@ -53,15 +53,15 @@ func serve(t *testing.T, s *server) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	real := smtp.NewServer(s)
-	real.Domain = "test.localhost"
+	listening := smtp.NewServer(s)
+	listening.Domain = "test.localhost"
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = real.Serve(listener)
+		_ = listening.Serve(listener)
 	}()
 	t.Cleanup(func() {
-		_ = real.Close()
+		_ = listening.Close()
 		<-done
 	})
 	return listener.Addr().String()
@@ -106,22 +106,22 @@ func TestTheHeadersOfAMail(t *testing.T) {
 func TestRefusalsAreToldApart(t *testing.T) {
 	refuse := func(code int) error { return &smtp.SMTPError{Code: code, Message: "no"} }
 	for name, try := range map[string]struct {
-		server server
+		server *server
 		kind   delivery.Kind
 		reason string
 		bounce bool
 	}{
-		"greylisted":      {server{rcpt: refuse(451)}, delivery.Temporary, "smtp_451", false},
-		"mailbox busy":    {server{rcpt: refuse(450)}, delivery.Temporary, "smtp_450", false},
-		"going down":      {server{from: refuse(421)}, delivery.Temporary, "smtp_421", false},
-		"no such address": {server{rcpt: refuse(550)}, delivery.Permanent, "smtp_550", true},
-		"sender refused":  {server{from: refuse(553)}, delivery.Permanent, "smtp_553", false},
-		"content refused": {server{data: refuse(554)}, delivery.Permanent, "smtp_554", false},
-		"content, later":  {server{data: refuse(452)}, delivery.Temporary, "smtp_452", false},
-		"an odd later":    {server{data: refuse(499)}, delivery.Temporary, "smtp_499", false},
+		"greylisted":      {&server{rcpt: refuse(451)}, delivery.Temporary, "smtp_451", false},
+		"mailbox busy":    {&server{rcpt: refuse(450)}, delivery.Temporary, "smtp_450", false},
+		"going down":      {&server{from: refuse(421)}, delivery.Temporary, "smtp_421", false},
+		"no such address": {&server{rcpt: refuse(550)}, delivery.Permanent, "smtp_550", true},
+		"sender refused":  {&server{from: refuse(553)}, delivery.Permanent, "smtp_553", false},
+		"content refused": {&server{data: refuse(554)}, delivery.Permanent, "smtp_554", false},
+		"content, later":  {&server{data: refuse(452)}, delivery.Temporary, "smtp_452", false},
+		"an odd later":    {&server{data: refuse(499)}, delivery.Temporary, "smtp_499", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := failure(t, sender(t, serve(t, &try.server)).Send(t.Context(), message()))
+			f := failure(t, sender(t, serve(t, try.server)).Send(t.Context(), message()))
 			require.Equal(t, try.kind, f.Kind)
 			require.Equal(t, try.reason, f.Reason)
 			require.Equal(t, try.bounce, f.Bounce)

@@ -104,7 +104,7 @@ func TestRestartNeitherLosesNorRepeats(t *testing.T) {
 	if os.Getenv("FOLLOW_CHILD") != "" {
 		followUntilKilled(t)
 	}
-	const total = 50_000
+	const total = 20_000
 	k, dir := broker(t), t.TempDir()
 	require.NoError(t, client(t, k).ProduceSync(t.Context(), records(t, 0, total)...).FirstErr())
 	for _, goal := range []int{1, total / 5, total / 3, total / 2, total * 3 / 4} {
