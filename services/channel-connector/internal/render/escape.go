@@ -78,7 +78,7 @@ func jsonInside(text string) string {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
-	if encoder.Encode(text) != nil {
+	if err := encoder.Encode(text); err != nil {
 		return "" // never: a string always encodes
 	}
 	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSuffix(out.String(), "\n"), `"`), `"`)
