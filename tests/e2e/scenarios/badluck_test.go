@@ -24,7 +24,12 @@ const gives = 90 * time.Second
 // fails starts a stack that cannot start and returns what it wrote.
 func fails(t *testing.T, s *stack.Stack) string {
 	t.Helper()
-	process := s.Launch()
+	return gaveUp(t, s.Launch())
+}
+
+// gaveUp waits for the end of a process that cannot work.
+func gaveUp(t *testing.T, process *stack.Process) string {
+	t.Helper()
 	begun := time.Now()
 	code := process.Wait(t, gives)
 	t.Logf("gave up after %s", time.Since(begun).Round(time.Millisecond))
@@ -71,6 +76,7 @@ func TestPortInUse(t *testing.T) {
 
 // TestSecondUp starts a second stack on the data directory of one that runs.
 func TestSecondUp(t *testing.T) {
+	t.Parallel()
 	first := stack.New(t, stack.Options{})
 	first.Start()
 	second := stack.New(t, stack.Options{DataDir: first.DataDir})
@@ -84,6 +90,7 @@ func TestSecondUp(t *testing.T) {
 
 // TestEnginesAway starts stacks on engines that are not there, refuse or say nothing.
 func TestEnginesAway(t *testing.T) {
+	t.Parallel()
 	refusing := stack.FreePorts(t, 1)[0]
 	for _, test := range []struct {
 		name  string
@@ -99,9 +106,11 @@ func TestEnginesAway(t *testing.T) {
 		{"unknown setting", []string{"--set", "htpp.addr=1"}, []string{"htpp"}},
 		{"bad setting", []string{"--log-level", "loud"}, []string{"log_level", "loud"}},
 	} {
+		// All wait at the same time: waiting is most of what they do.
+		process := stack.New(t, stack.Options{Flags: test.flags}).Launch()
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			out := fails(t, stack.New(t, stack.Options{Flags: test.flags}))
+			out := gaveUp(t, process)
 			for _, what := range test.says {
 				require.Contains(t, strings.ToLower(out), strings.ToLower(what))
 			}
@@ -157,6 +166,7 @@ func TestBadInput(t *testing.T) {
 // TestUndeliverable has four sends for one person, of which three cannot be delivered: each ends with
 // its reason, and the fourth is not held up.
 func TestUndeliverable(t *testing.T) {
+	t.Parallel()
 	s := stack.New(t, stack.Options{})
 	s.Start()
 	raw, err := os.ReadFile(filepath.Join("testdata", "luck.yaml"))

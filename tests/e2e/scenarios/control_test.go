@@ -41,6 +41,7 @@ spec:
 // TestDefinitions applies, reads and deletes definitions while the stack runs: right ones take effect at
 // once, a wrong one is answered with its field and changes nothing.
 func TestDefinitions(t *testing.T) {
+	t.Parallel()
 	s := stack.New(t, stack.Options{})
 	s.Start()
 	status := func(c require.TestingT, key string) int {

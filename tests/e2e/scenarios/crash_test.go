@@ -37,6 +37,7 @@ const (
 //
 // It runs on the embedded Kafka, and on Apache Kafka too when SILLAGE_TEST_KAFKA is "apache".
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	t.Run("embedded", func(t *testing.T) { runCrash(t) })
 	if os.Getenv(kafkatest.EnvKafka) == "apache" {
 		t.Run("apache", func(t *testing.T) {

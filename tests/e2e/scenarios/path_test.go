@@ -36,6 +36,7 @@ const (
 // TestPath carries people from their first page to the call centre on the embedded Kafka, and on Apache
 // Kafka too when SILLAGE_TEST_KAFKA is "apache".
 func TestPath(t *testing.T) {
+	t.Parallel()
 	t.Run("embedded", func(t *testing.T) { runPath(t) })
 	if os.Getenv(kafkatest.EnvKafka) == "apache" {
 		t.Run("apache", func(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 // TestRolling restarts the stack with SIGTERM under load. A client sees nothing worse than a refused
 // connection or a request to wait, and everything that was acknowledged is stored, once.
 func TestRolling(t *testing.T) {
+	t.Parallel()
 	const clients, restarts, apart = 8, 3, 300
 	s := stack.New(t, stack.Options{})
 	s.Start()
