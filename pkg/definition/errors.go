@@ -46,7 +46,7 @@ func (e *FieldError) Error() string {
 // FieldErrors takes an error of Validate or ValidateAll apart; other errors within it are left out.
 func FieldErrors(err error) []*FieldError {
 	// The tree is walked by hand: errors.As would stop at the first.
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // see above
 	case *FieldError:
 		return []*FieldError{e}
 	case interface{ Unwrap() []error }:

@@ -2,7 +2,6 @@ package definition_test
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 	"testing"
 
@@ -39,7 +38,7 @@ func TestParseErrorsSayWhereAndWhat(t *testing.T) {
 		_, err := definition.ParseYAML(strings.NewReader(test.text), "f.yaml")
 		require.ErrorContains(t, err, test.want, test.text)
 		var parse *definition.ParseError
-		require.True(t, errors.As(err, &parse))
+		require.ErrorAs(t, err, &parse)
 		require.Equal(t, "f.yaml", parse.File)
 	}
 }

@@ -6,8 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
-	// Zones of every machine, also of one without a zone database.
-	_ "time/tzdata"
+	_ "time/tzdata" // the zones, also on a machine without a zone database
 
 	"github.com/tidwall/gjson"
 

@@ -248,8 +248,7 @@ func poll(ctx context.Context, client *kgo.Client) (kgo.Fetches, error) {
 // be retried, and has gone on from a sound offset where data was lost.
 func fatal(fetches kgo.Fetches) error {
 	for _, failure := range fetches.Errors() {
-		var loss *kgo.ErrDataLoss
-		if !errors.As(failure.Err, &loss) {
+		if _, loss := errors.AsType[*kgo.ErrDataLoss](failure.Err); !loss {
 			return failure.Err
 		}
 	}

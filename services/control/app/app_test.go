@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -304,7 +303,7 @@ func TestConfigIsChecked(t *testing.T) {
 	_, err := app.New(app.Config{}, app.Deps{})
 	require.Error(t, err)
 	for _, field := range []string{"control.change_timeout", "control.max_per_request", "control.max_per_tenant", "Definitions"} {
-		require.True(t, strings.Contains(err.Error(), field), field)
+		require.ErrorContains(t, err, field)
 	}
 	require.NoError(t, app.NewDefaultConfig().Validate())
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
@@ -59,17 +60,15 @@ type InUseError struct {
 // Error names the first few of those that refer to it.
 func (e *InUseError) Error() string {
 	const shown = 5
-	text := e.ID.String() + " is in use by "
-	for i, by := range e.By[:min(shown, len(e.By))] {
-		if i > 0 {
-			text += ", "
-		}
-		text += by.String()
+	var by []string
+	for _, id := range e.By[:min(shown, len(e.By))] {
+		by = append(by, id.String())
 	}
-	if more := len(e.By) - shown; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
+	more := ""
+	if n := len(e.By) - shown; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
 	}
-	return text + ": delete or change those first"
+	return fmt.Sprintf("%s is in use by %s%s: delete or change those first", e.ID, strings.Join(by, ", "), more)
 }
 
 // Apply decides what applying wanted to current does, at time now. The outcome is in the order of

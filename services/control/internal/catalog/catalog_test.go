@@ -1,7 +1,7 @@
 package catalog_test
 
 import (
-	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,7 +117,7 @@ func TestAChangeThatBreaksAnotherDefinitionIsRefused(t *testing.T) {
 	require.Equal(t, definition.ID{Tenant: "demo", Kind: "journey", Name: "welcome"}, fields[0].Definition)
 	require.Contains(t, fields[0].Problem, "would break")
 
-	both := append(webhook, parse(t, `{kind: template, tenant: demo, name: hello, spec: {webhook: {type: hello}}}`)...)
+	both := slices.Concat(webhook, parse(t, `{kind: template, tenant: demo, name: hello, spec: {webhook: {type: hello}}}`))
 	_, err = catalog.Apply(current, both, limits, noon)
 	require.NoError(t, err, "both together are right")
 }
@@ -144,7 +144,7 @@ func TestDeleting(t *testing.T) {
 	require.ErrorIs(t, catalog.Delete(current, id("journey", "nothing")), catalog.ErrNotFound)
 	for _, used := range []definition.ID{id("channel", "reach"), id("template", "hello"), id("segment", "vip"), id("tenant", "demo")} {
 		var inUse *catalog.InUseError
-		require.True(t, errors.As(catalog.Delete(current, used), &inUse), used)
+		require.ErrorAs(t, catalog.Delete(current, used), &inUse, used)
 		require.NotEmpty(t, inUse.By)
 	}
 	require.ErrorContains(t, catalog.Delete(current, id("segment", "vip")), "journey demo/welcome")
