@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"container/heap"
-	"slices"
 	"strings"
 )
 
@@ -37,7 +36,7 @@ func tableKind(table int) byte {
 
 type keyOverlay struct {
 	key    []byte
-	tables [tableCount][]entry // each in order of name
+	tables [tableCount]table
 }
 
 // entry is one name of a key. base is what the store holds, once it has been read.
@@ -76,21 +75,13 @@ func (o *overlay) bind(key []byte) *keyOverlay {
 	return k
 }
 
-func (k *keyOverlay) find(table int, name string) (int, bool) {
-	entries := k.tables[table]
-	// Names often come in rising order (times, sequence numbers): look at the end first.
-	if n := len(entries); n == 0 || entries[n-1].name < name {
-		return n, false
-	}
-	return slices.BinarySearchFunc(entries, name, func(e entry, n string) int { return strings.Compare(e.name, n) })
-}
-
 // entry returns the entry of a name, read from the store if it is not in the overlay yet. The pointer is
 // valid until the next entry of the same table is inserted.
 func (o *overlay) entry(k *keyOverlay, table int, name string) *entry {
-	i, found := k.find(table, name)
+	t := &k.tables[table]
+	at, found := t.find(name)
 	if found {
-		e := &k.tables[table][i]
+		e := t.at(at)
 		if !e.hasBase {
 			e.base = o.load(k.key, table, name)
 			e.hasBase = true
@@ -98,18 +89,18 @@ func (o *overlay) entry(k *keyOverlay, table int, name string) *entry {
 		return e
 	}
 	base := o.load(k.key, table, name)
-	k.tables[table] = slices.Insert(k.tables[table], i, entry{name: name, value: base, base: base, hasBase: true})
-	return &k.tables[table][i]
+	return t.insert(at, entry{name: name, value: base, base: base, hasBase: true})
 }
 
 // note puts a timer that a scan of the due index found into the overlay without a second read.
 func (o *overlay) note(k *keyOverlay, table int, name string, base []byte) *entry {
-	i, found := k.find(table, name)
-	if !found {
-		base = o.mem.copy(base)
-		k.tables[table] = slices.Insert(k.tables[table], i, entry{name: name, value: base, base: base, hasBase: true})
+	t := &k.tables[table]
+	at, found := t.find(name)
+	if found {
+		return t.at(at)
 	}
-	return &k.tables[table][i]
+	base = o.mem.copy(base)
+	return t.insert(at, entry{name: name, value: base, base: base, hasBase: true})
 }
 
 func (o *overlay) load(key []byte, table int, name string) []byte {
@@ -132,8 +123,8 @@ func (o *overlay) load(key []byte, table int, name string) []byte {
 }
 
 func (o *overlay) get(k *keyOverlay, table int, name string) []byte {
-	if i, found := k.find(table, name); found {
-		return k.tables[table][i].value
+	if at, found := k.tables[table].find(name); found {
+		return k.tables[table].at(at).value
 	}
 	return o.entry(k, table, name).value
 }
@@ -141,22 +132,21 @@ func (o *overlay) get(k *keyOverlay, table int, name string) []byte {
 // set changes a name; value nil deletes it. The value must live in o.mem. A blind write reads nothing;
 // timers are read first, because their old place in the due index must be known.
 func (o *overlay) set(k *keyOverlay, table int, name string, value []byte) {
-	i, found := k.find(table, name)
+	t := &k.tables[table]
+	at, found := t.find(name)
 	if !found {
 		e := entry{name: name}
 		if table == tableTimer {
 			e.base = o.load(k.key, table, name)
 			e.value, e.hasBase = e.base, true
 		}
-		k.tables[table] = slices.Insert(k.tables[table], i, e)
-		if !e.hasBase {
-			// The undo of a blind write is a name that nobody has read.
-			o.journal = append(o.journal, undo{key: k, table: table, before: entry{name: name}})
-			k.tables[table][i].value, k.tables[table][i].dirty = value, true
-			return
-		}
+		added := t.insert(at, e)
+		// The undo of a blind write is a name that nobody has read.
+		o.journal = append(o.journal, undo{key: k, table: table, before: e})
+		added.value, added.dirty = value, true
+		return
 	}
-	e := &k.tables[table][i]
+	e := t.at(at)
 	o.journal = append(o.journal, undo{key: k, table: table, before: *e})
 	e.value, e.dirty = value, true
 }
@@ -167,15 +157,16 @@ func (o *overlay) savepoint() { o.journal = o.journal[:0] }
 func (o *overlay) rollback() {
 	for i := len(o.journal) - 1; i >= 0; i-- {
 		u := &o.journal[i]
-		at, found := u.key.find(u.table, u.before.name)
+		t := &u.key.tables[u.table]
+		at, found := t.find(u.before.name)
 		if !found {
 			continue
 		}
 		if !u.before.dirty && !u.before.hasBase {
-			u.key.tables[u.table] = slices.Delete(u.key.tables[u.table], at, at+1)
+			t.remove(at)
 			continue
 		}
-		e := &u.key.tables[u.table][at]
+		e := t.at(at)
 		if e.hasBase && !u.before.hasBase {
 			u.before.base, u.before.hasBase = e.base, true
 		}
@@ -214,19 +205,20 @@ func (o *overlay) piece(k *keyOverlay, table int, prefix, from string, limit int
 	lower := appendStoreKey(nil, tableKind(table), k.key, from)
 	upper := prefixEnd(appendStoreKey(nil, tableKind(table), k.key, prefix))
 	skip := 3 + len(k.key)
-	i, _ := k.find(table, from)
-	entries := k.tables[table]
+	t := &k.tables[table]
+	at, _ := t.find(from)
 	fromOverlay := func(until string, bounded bool) bool {
-		for ; i < len(entries) && strings.HasPrefix(entries[i].name, prefix); i++ {
-			if bounded && entries[i].name >= until {
+		for e := t.at(at); e != nil && strings.HasPrefix(e.name, prefix); e = t.at(at) {
+			if bounded && e.name >= until {
 				break
 			}
-			if entries[i].value != nil {
+			if e.value != nil {
 				if len(found) == limit {
 					return false
 				}
-				found = append(found, named{entries[i].name, entries[i].value})
+				found = append(found, named{e.name, e.value})
 			}
+			at = t.next(at)
 		}
 		return true
 	}
@@ -236,7 +228,7 @@ func (o *overlay) piece(k *keyOverlay, table int, prefix, from string, limit int
 			more = true
 			return false
 		}
-		if i < len(entries) && entries[i].name == name {
+		if e := t.at(at); e != nil && e.name == name {
 			return true // the overlay knows better and is taken next
 		}
 		found = append(found, named{name, o.mem.copy(value)})
@@ -257,13 +249,11 @@ func (o *overlay) piece(k *keyOverlay, table int, prefix, from string, limit int
 func (o *overlay) changes(dst []write) []write {
 	for _, k := range o.order {
 		for table := range tableCount {
-			for i := range k.tables[table] {
-				e := &k.tables[table][i]
-				if !e.dirty || e.unchanged() {
-					continue
+			k.tables[table].each(func(e *entry) {
+				if e.dirty && !e.unchanged() {
+					dst = append(dst, write{key: o.storeKey(table, k.key, e.name), value: e.value})
 				}
-				dst = append(dst, write{key: o.storeKey(table, k.key, e.name), value: e.value})
-			}
+			})
 		}
 	}
 	return dst
@@ -283,10 +273,9 @@ func (o *overlay) storeKey(table int, key []byte, name string) []byte {
 // smallest index key that was put, nil if none was.
 func (o *overlay) dueChanges(dst []write) (writes []write, lowest []byte) {
 	for _, k := range o.order {
-		for i := range k.tables[tableTimer] {
-			e := &k.tables[tableTimer][i]
+		k.tables[tableTimer].each(func(e *entry) {
 			if !e.dirty || e.unchanged() {
-				continue
+				return
 			}
 			if old, err := parseTimerValue(e.base); e.base != nil && err == nil {
 				dst = append(dst, write{key: o.dueKey(old.due, k.key, e.name)})
@@ -298,7 +287,7 @@ func (o *overlay) dueChanges(dst []write) (writes []write, lowest []byte) {
 					lowest = key
 				}
 			}
-		}
+		})
 	}
 	return dst, lowest
 }
@@ -322,12 +311,7 @@ func (o *overlay) reset() {
 			break
 		}
 		for t := range k.tables {
-			if cap(k.tables[t]) > 64 {
-				k.tables[t] = nil
-				continue
-			}
-			clear(k.tables[t])
-			k.tables[t] = k.tables[t][:0]
+			k.tables[t].reset()
 		}
 		o.free = append(o.free, k)
 	}
