@@ -121,6 +121,9 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 	if err != nil {
 		return err
 	}
+	if deps.Telemetry == nil {
+		components = append(components, run.Named{Name: "telemetry", Component: flush{sdk: tel, logger: deps.Logger}})
+	}
 	components = append(components,
 		run.Named{Name: "topics", Component: service.Topics(s.cfg.kafka(), deps.Logger)},
 		run.Named{Name: "definitions", Component: definitions},
