@@ -42,7 +42,7 @@ func gaveUp(t *testing.T, process *stack.Process) string {
 func silent(t *testing.T) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, listener.Close()) })
+	t.Cleanup(func() { require.NoError(t, listener.Close()) })
 	return listener.Addr().String()
 }
 
@@ -65,7 +65,7 @@ func TestPortInUse(t *testing.T) {
 			port := test.port(s.Ports)
 			listener, err := net.Listen("tcp", port)
 			require.NoError(t, err)
-			defer listener.Close() //nolint:errcheck // the test's own
+			defer listener.Close() // the test's own
 			out := fails(t, s)
 			require.Contains(t, out, port)
 			require.Contains(t, out, "in use")

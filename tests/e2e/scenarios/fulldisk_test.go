@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -28,7 +27,7 @@ func TestFullDisk(t *testing.T) {
 		t.Logf("not run: a small disk cannot be mounted here (%v); run as root", err)
 		return
 	}
-	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(disk, syscall.MNT_DETACH)) })
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(disk, syscall.MNT_DETACH)) })
 	s := stack.New(t, stack.Options{DataDir: filepath.Join(disk, "data")})
 	s.Start()
 	f := &fullDisk{t: t, stack: s}
@@ -92,7 +91,7 @@ func (f *fullDisk) post() int {
 		"userId": fmt.Sprintf("u-%d", f.sent%20), "event": "Seen", "messageId": id,
 		"properties": stack.Event{"text": strings.Repeat("x", 20_000)}})
 	if err != nil {
-		require.False(f.t, errors.Is(err, context.DeadlineExceeded), "no answer in time")
+		require.NotErrorIs(f.t, err, context.DeadlineExceeded, "no answer in time")
 		return 0
 	}
 	if answer.Code == http.StatusOK {

@@ -83,7 +83,6 @@ func runPath(t *testing.T, flags ...string) {
 	p.profile()
 	p.surfaces()
 	p.trace()
-	p.Terminate()
 }
 
 func user(i int) string    { return fmt.Sprintf("u-%02d", i) }
@@ -383,4 +382,12 @@ func (p *path) trace() {
 			"insert profile.log.v1", "insert sends.v1", "insert outcomes.v1",
 		})
 	})
+	// A stop exports what is still buffered.
+	const last = "0af7651916cd43dd8448eb211c80319c"
+	answer, err := p.Post(context.Background(), trialKey, "/v1/track", stack.Event{"event": "Seen", "userId": user(0)},
+		"traceparent", "00-"+last+"-b7ad6b7169203331-01")
+	require.NoError(p, err)
+	require.Equal(p, http.StatusOK, answer.Code, answer.Body)
+	p.Terminate()
+	require.Contains(p, p.collector.names(last), "write to Kafka")
 }

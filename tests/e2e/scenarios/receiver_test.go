@@ -70,7 +70,7 @@ func signed(h http.Header, body []byte) bool {
 	_, _ = io.WriteString(mac, h.Get("webhook-id")+"."+h.Get("webhook-timestamp")+".") // a hash never fails
 	_, _ = mac.Write(body)
 	want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	for _, given := range strings.Fields(h.Get("webhook-signature")) {
+	for given := range strings.FieldsSeq(h.Get("webhook-signature")) {
 		if hmac.Equal([]byte(given), []byte(want)) {
 			return true
 		}

@@ -34,7 +34,7 @@ func Query[T any](t require.TestingT, s *Stack, query string) []T {
 	for decoder := json.NewDecoder(lines); ; {
 		var row T
 		err := decoder.Decode(&row)
-		if err == io.EOF { //nolint:errorlint // the decoder's documented end
+		if err == io.EOF { // the decoder's documented end
 			return rows
 		}
 		require.NoError(t, err, query)

@@ -66,7 +66,7 @@ func (m *Mail) part(t require.TestingT, contentType, encoding string, body io.Re
 		parts := multipart.NewReader(body, params["boundary"])
 		for {
 			part, err := parts.NextRawPart()
-			if err == io.EOF { //nolint:errorlint // the reader's documented end
+			if err == io.EOF { // the reader's documented end
 				return
 			}
 			require.NoError(t, err)

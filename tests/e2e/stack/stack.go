@@ -71,7 +71,7 @@ func New(t testing.TB, options Options) *Stack {
 	t.Cleanup(func() {
 		s.Kill()
 		s.Client.CloseIdleConnections()
-		assert.NoError(t, conn.Close())
+		require.NoError(t, conn.Close())
 	})
 	return s
 }
