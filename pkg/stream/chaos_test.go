@@ -117,7 +117,7 @@ func (n *badNetwork) setCut(cut bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.conns {
-		_ = c.Conn.Close()
+		_ = c.Close()
 		delete(n.conns, c)
 	}
 }
@@ -132,7 +132,7 @@ func (c *badConn) Write(p []byte) (int, error) {
 	if len(p) >= 6 && c.net.lose != nil {
 		switch c.net.lose(int16(binary.BigEndian.Uint16(p[4:6]))) {
 		case loseRequest:
-			return 0, errors.Join(errCut, c.Conn.Close())
+			return 0, errors.Join(errCut, c.Close())
 		case loseAnswer:
 			c.silent.Store(true)
 		case loseNothing:
@@ -144,7 +144,7 @@ func (c *badConn) Write(p []byte) (int, error) {
 func (c *badConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.silent.Load() && err == nil {
-		return 0, errors.Join(errCut, c.Conn.Close())
+		return 0, errors.Join(errCut, c.Close())
 	}
 	return n, err
 }
@@ -214,16 +214,33 @@ func (w *workload) check(t *testing.T, records []*kgo.Record) {
 
 // feed produces the records in small batches over about the given time.
 func (w *workload) feed(t *testing.T, brokers []string, over time.Duration) {
+	t.Helper()
+	require.NoError(t, w.produce(brokers, over))
+}
+
+// feeding is feed beside what the test does; it says how it went.
+func (w *workload) feeding(brokers []string, over time.Duration) <-chan error {
+	fed := make(chan error, 1)
+	go func() { fed <- w.produce(brokers, over) }()
+	return fed
+}
+
+func (w *workload) produce(brokers []string, over time.Duration) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	defer client.Close()
 	const batch = 50
 	pause := time.NewTicker(max(over*batch/time.Duration(len(w.records)), time.Millisecond))
 	defer pause.Stop()
 	for i := 0; i < len(w.records); i += batch {
-		require.NoError(t, client.ProduceSync(context.Background(), w.records[i:min(i+batch, len(w.records))]...).FirstErr())
+		if err := client.ProduceSync(context.Background(), w.records[i:min(i+batch, len(w.records))]...).FirstErr(); err != nil {
+			return err
+		}
 		<-pause.C
 	}
+	return nil
 }
 
 func newSeed(t *testing.T) *rand.Rand {
@@ -259,6 +276,7 @@ func TestLostRequestsAndAnswers(t *testing.T) {
 		switch kmsg.Key(key) {
 		case kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.AddOffsetsToTxn, kmsg.AddPartitionsToTxn:
 			odds = 12
+		default:
 		}
 		if lost >= 40 || rng.IntN(odds) != 0 {
 			return loseNothing
@@ -287,11 +305,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 	w := newWorkload(rng, 6000)
 	out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 
-	fed := make(chan struct{})
-	go func() {
-		defer close(fed)
-		w.feed(t, brokers, 6*time.Second)
-	}()
+	fed := w.feeding(brokers, 6*time.Second)
 	type instance struct {
 		runner  *Runner
 		network *badNetwork
@@ -308,7 +322,8 @@ func TestInstancesComeAndGo(t *testing.T) {
 	for running := true; running; {
 		<-pause.C
 		select {
-		case <-fed:
+		case err := <-fed:
+			require.NoError(t, err)
 			running = false
 		default:
 		}

@@ -25,7 +25,7 @@ const (
 
 var errShort = errors.New("record is cut short")
 
-// appendStoreKey appends the store and changelog key of an entry: kind, length of key, key, name. The
+// appendStoreKey appends the store and changelog key of an entry: kind, length of the key, that key, name. The
 // length in front keeps the entries of one key together and apart from every other key's.
 func appendStoreKey(dst []byte, kind byte, key []byte, name string) []byte {
 	dst = appendKeyPrefix(dst, kind, key)

@@ -49,18 +49,15 @@ func TestKillNine(t *testing.T) {
 		out := startTail(t, brokers, "chain-out", "chain-fired", "chain.dlq")
 		dirs := []string{t.TempDir(), t.TempDir()}
 		procs := []*exec.Cmd{child(t, brokers, dirs[0]), child(t, brokers, dirs[1])}
-		fed := make(chan struct{})
-		go func() {
-			defer close(fed)
-			w.feed(t, brokers, 6*time.Second)
-		}()
+		fed := w.feeding(brokers, 6*time.Second)
 		pause := time.NewTicker(400 * time.Millisecond)
 		defer pause.Stop()
 		kills := 0
 		for running := true; running; {
 			<-pause.C
 			select {
-			case <-fed:
+			case err := <-fed:
+				require.NoError(t, err)
 				running = false
 			default:
 			}
@@ -86,14 +83,10 @@ func TestZombieIsFenced(t *testing.T) {
 	zombie := child(t, brokers, t.TempDir())
 	half := *w
 	half.records = w.records[:len(w.records)/2]
-	fed := make(chan struct{})
-	go func() {
-		defer close(fed)
-		half.feed(t, brokers, time.Second)
-	}()
+	fed := half.feeding(brokers, time.Second)
 	require.Eventually(t, func() bool { return len(out.all()) > 200 }, 20*time.Second, time.Millisecond)
 	require.NoError(t, zombie.Process.Signal(syscall.SIGSTOP))
-	<-fed
+	require.NoError(t, <-fed)
 	startRunner(t, chainTopology(), quickConfig(brokers, t.TempDir()), testDeps(t))
 	seen := len(out.all())
 	require.Eventually(t, func() bool { return len(out.all()) > seen+500 }, 30*time.Second, 5*time.Millisecond)
@@ -179,7 +172,7 @@ func TestStoreIsRebuilt(t *testing.T) {
 	progress := 0
 	deps := testDeps(t)
 	var mu sync.Mutex
-	deps.OnRestore = func(p RestoreProgress) {
+	deps.OnRestore = func(RestoreProgress) {
 		mu.Lock()
 		defer mu.Unlock()
 		progress++
@@ -285,14 +278,14 @@ func benchLikeStore(t *testing.T) *pebbleStore {
 	caches := newStoreCaches(1 << 20)
 	s, err := openPebble(filepath.Join(t.TempDir(), "0"), [16]byte{1}, caches.settings(testLogger(t)))
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, caches.close()) })
+	t.Cleanup(caches.close)
 	return s
 }
 
 // TestUnusableStoresBeginAnew: of another changelog, of another format, too old.
 func TestUnusableStoresBeginAnew(t *testing.T) {
 	caches := newStoreCaches(1 << 20)
-	defer func() { require.NoError(t, caches.close()) }()
+	defer caches.close()
 	settings := caches.settings(testLogger(t))
 	dir := filepath.Join(t.TempDir(), "0")
 	open := func(id byte, later time.Duration) *pebbleStore {

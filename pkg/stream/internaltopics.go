@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -44,7 +45,7 @@ func ensureInternalTopics(ctx context.Context, client *kgo.Client, top *Topology
 // internalTopics are the runtime's own topics with their settings.
 func internalTopics(top *Topology) map[string]map[string]*string {
 	str := kadm.StringPtr
-	size := str(fmt.Sprint(2 * internalRecordBytes))
+	size := str(strconv.Itoa(2 * internalRecordBytes))
 	topics := map[string]map[string]*string{
 		top.ChangelogTopic(): {
 			"cleanup.policy": str("compact"), "max.message.bytes": size,

@@ -42,14 +42,13 @@ func runChild(brokers []string, dir string) {
 		os.Exit(1)
 	}
 	parent := os.Getppid()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
+	looks := time.Tick(100 * time.Millisecond)
 	for {
 		select {
 		case err := <-r.Failed():
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
-		case <-tick.C:
+		case <-looks:
 			if os.Getppid() != parent {
 				return
 			}

@@ -97,9 +97,9 @@ func (m *member) wake() {
 // wait blocks until there are records, a timer is due, or something has changed. Nothing here turns round
 // while idle: the wait is as long as the first timer is away.
 func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
-	due, any := m.firstDue()
+	due, waiting := m.firstDue()
 	now := m.clock.Now()
-	if any && !due.After(now) {
+	if waiting && !due.After(now) {
 		return m.poll(nil, m.cfg.MaxBatchRecords) //nolint:staticcheck // kgo: without a context it takes what is there
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -113,7 +113,7 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 		case <-ctx.Done():
 		}
 	})
-	if any {
+	if waiting {
 		helpers.Go(func() {
 			// A jump of the wall clock is noticed after a minute at the latest.
 			if m.clock.Sleep(ctx, min(due.Sub(now), m.longestSleep())) == nil {
@@ -148,9 +148,9 @@ func (m *member) poll(ctx context.Context, atMost int) (kgo.Fetches, error) {
 			return nil, fmt.Errorf("polling %s: %w", e.Topic, e.Err)
 		case errors.As(e.Err, &group):
 			// The client joins again by itself; until then nothing it does can commit.
-			m.logger.Warn("the consumer group session ended; joining again", slog.String("error", e.Err.Error()))
+			m.logger.WarnContext(ctx, "the consumer group session ended; joining again", slog.String("error", e.Err.Error()))
 		case errors.As(e.Err, &loss):
-			m.logger.Error("records were gone before they were read", slog.String("error", e.Err.Error()))
+			m.logger.ErrorContext(ctx, "records were gone before they were read", slog.String("error", e.Err.Error()))
 		default:
 			return nil, fmt.Errorf("%w: polling %s: %w", errRebuild, e.Topic, e.Err)
 		}
@@ -158,24 +158,24 @@ func (m *member) poll(ctx context.Context, atMost int) (kgo.Fetches, error) {
 	return fetches, nil
 }
 
-func (m *member) firstDue() (first time.Time, any bool) {
+func (m *member) firstDue() (first time.Time, found bool) {
 	for _, t := range m.tasks {
 		if !t.active {
 			continue
 		}
-		if due, ok := t.task.nextDue(); ok && (!any || due.Before(first)) {
-			first, any = due, true
+		if due, ok := t.task.nextDue(); ok && (!found || due.Before(first)) {
+			first, found = due, true
 		}
 	}
-	return first, any
+	return first, found
 }
 
 func (m *member) hasWork(fetches kgo.Fetches) bool {
 	if fetches.NumRecords() > 0 {
 		return true
 	}
-	due, any := m.firstDue()
-	return any && !due.After(m.clock.Now())
+	due, waiting := m.firstDue()
+	return waiting && !due.After(m.clock.Now())
 }
 
 // transact collects records and timers in one transaction, for as long as CommitInterval and the bounds
@@ -261,8 +261,8 @@ func (m *member) work(fetches kgo.Fetches) error {
 	}
 	now := m.clock.Now()
 	m.each(func(t *ownedTask) bool {
-		due, any := t.task.nextDue()
-		return len(t.input) > 0 || (any && !due.After(now))
+		due, waiting := t.task.nextDue()
+		return len(t.input) > 0 || (waiting && !due.After(now))
 	}, func(t *ownedTask) { m.workTask(t, now) })
 	for _, t := range m.tasks {
 		if t.active && t.task.fault() != nil {

@@ -231,8 +231,8 @@ func TestMergesEndInOnePlace(t *testing.T) {
 		slices.Sort(w.fired)
 		require.Equal(t, slices.Sorted(maps.Keys(events)), w.fired, "every timer fires once, wherever its key went")
 		for p, task := range w.tasks {
-			_, any := task.nextDue()
-			require.False(t, any, "partition %d has timers left", p)
+			_, left := task.nextDue()
+			require.False(t, left, "partition %d has timers left", p)
 		}
 	})
 }

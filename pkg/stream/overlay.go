@@ -331,7 +331,7 @@ func (h dueHeap) Less(i, j int) bool { return bytes.Compare(h[i], h[j]) < 0 }
 func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push and Pop are for container/heap alone.
-func (h *dueHeap) Push(x any) { *h = append(*h, x.([]byte)) }
+func (h *dueHeap) Push(x any) { *h = append(*h, x.([]byte)) } //nolint:errcheck // only keys are pushed
 
 // Pop takes the last element.
 func (h *dueHeap) Pop() any {

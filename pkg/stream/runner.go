@@ -135,7 +135,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 		r.admin = nil
 	}
 	if r.caches != nil {
-		errs = append(errs, r.caches.close())
+		r.caches.close()
 		r.caches = nil
 	}
 	if r.lock != nil {
@@ -248,8 +248,7 @@ func (c *storeCaches) settings(logger *slog.Logger) storeSettings {
 	return storeSettings{cache: c.cache, files: c.files, logger: logger, now: time.Now}
 }
 
-func (c *storeCaches) close() error {
+func (c *storeCaches) close() {
 	c.files.Unref()
 	c.cache.Unref()
-	return nil
 }

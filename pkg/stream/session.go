@@ -84,7 +84,6 @@ func newExactlyOnce(top *Topology, cfg Config, opts []kgo.Opt) (*exactlyOnce, er
 	s, err := kgo.NewGroupTransactSession(append(opts,
 		kgo.TransactionalID(top.Group()+"."+cfg.InstanceID),
 		kgo.TransactionTimeout(cfg.TransactionTimeout),
-		kgo.RequireStableFetchOffsets(),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the transactional client: %w", err)

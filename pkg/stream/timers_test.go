@@ -14,7 +14,7 @@ import (
 )
 
 // alarm sets, moves and cancels timers: "<id> <seconds>", "<id> off".
-type alarm struct{ fired *[]string }
+type alarm struct{}
 
 func (alarm) Process(ctx *Context, rec Record) error {
 	var id, when string
@@ -170,8 +170,8 @@ func TestSweepsAreBounded(t *testing.T) {
 		task.begin(now.Add(time.Hour))
 	}
 	require.Zero(t, task.fireTimers(1000))
-	_, any := task.nextDue()
-	require.False(t, any)
+	_, left := task.nextDue()
+	require.False(t, left)
 }
 
 // TestTimersOfAnEarlierRunAreNotSkipped: a task that opens a store knows nothing of its timers, and
