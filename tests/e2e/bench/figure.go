@@ -108,7 +108,8 @@ type Row struct {
 func series(ctx context.Context, o Options, name string, turns ...turn) ([][]Sample, error) {
 	out := make([][]Sample, len(turns))
 	for pair := range o.Pairs {
-		line := fmt.Sprintf("%s %d/%d", name, pair+1, o.Pairs)
+		var line strings.Builder
+		fmt.Fprintf(&line, "%s %d/%d", name, pair+1, o.Pairs)
 		for i, t := range turns {
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -118,9 +119,9 @@ func series(ctx context.Context, o Options, name string, turns ...turn) ([][]Sam
 				return nil, fmt.Errorf("measuring %s of %s: %w", t.name, name, err)
 			}
 			out[i] = append(out[i], sample)
-			line += fmt.Sprintf("  %s %s", t.name, number(sample.Value))
+			fmt.Fprintf(&line, "  %s %s", t.name, number(sample.Value))
 		}
-		fmt.Fprintln(o.Progress, line)
+		fmt.Fprintln(o.Progress, line.String())
 	}
 	return out, nil
 }

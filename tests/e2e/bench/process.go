@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,10 +63,10 @@ func startProcess(ctx context.Context, o Options, dir string) (p *process, err e
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s (make build makes it): %w", o.Binary, err)
 	}
-	go func() {
-		defer close(p.done)
-		_ = p.cmd.Wait() // the state stands in p.cmd
-	}()
+	go func(cmd *exec.Cmd, done chan<- struct{}) {
+		defer close(done)
+		_ = cmd.Wait() // the state stands in p.cmd
+	}(p.cmd, p.done)
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("sillage up is not ready within a minute"))
 	defer cancel()
 	err = wait(ctx, 50*time.Millisecond, func() (bool, error) {
@@ -110,7 +111,7 @@ func (p *process) used() (time.Duration, error) {
 		return 0, fmt.Errorf("reading the processor time (it needs Linux): %w", err)
 	}
 	// The second field is the name in parentheses; user and system time are the 14th and 15th.
-	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
 	if len(fields) < 13 {
 		return 0, errors.New("reading the processor time: /proc/PID/stat is not as expected")
 	}

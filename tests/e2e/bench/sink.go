@@ -194,6 +194,7 @@ func (w *warehouse) insert(ctx context.Context, table string, rows [][]any) erro
 	if err != nil {
 		return fmt.Errorf("preparing an insert: %w", err)
 	}
+	defer batch.Close() //nolint:errcheck // nothing is left to close once it is sent
 	for _, row := range rows {
 		if err := batch.Append(row...); err != nil {
 			return fmt.Errorf("appending a row: %w", err)

@@ -153,7 +153,7 @@ func (b *broker) committed(ctx context.Context, admin *kadm.Client, group, topic
 // bareLoop is the least that exactly-once costs, with the settings of a stage.
 func (b *broker) bareLoop(ctx context.Context, n int) (Sample, error) {
 	session, err := kgo.NewGroupTransactSession(append(b.kafka.ProducerOptions(quiet),
-		kgo.TransactionalID("bare"), kgo.ConsumerGroup("bare"), kgo.ConsumeTopics(stageIn), kgo.RequireStableFetchOffsets(),
+		kgo.TransactionalID("bare"), kgo.ConsumerGroup("bare"), kgo.ConsumeTopics(stageIn),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MaxBufferedRecords(100_000))...)
 	if err != nil {
 		return Sample{}, fmt.Errorf("configuring the bare loop: %w", err)
