@@ -214,9 +214,9 @@ func (p *path) reactions() {
 	require.Equal(p, http.StatusNotFound, p.visit(http.MethodGet, link[:len(link)-2]+"xx").StatusCode, "a forged token is taken")
 
 	stack.Eventually(p, soon, "the call centre has its task", func(c *assert.CollectT) {
-		require.Len(c, p.calls.all(c), 1)
+		require.Len(c, p.calls.all(), 1)
 	})
-	task := p.calls.all(p)[0]
+	task := p.calls.all()[0]
 	require.True(p, task.Signed, "the task is not signed")
 	require.Equal(p, "call.requested", task.Type)
 	number := strings.TrimPrefix(p.mailed[0], "u-")

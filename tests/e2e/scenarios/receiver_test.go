@@ -12,7 +12,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
 )
 
 // callSecret signs the tasks of the call centre, in the form of the Standard Webhooks specification.
@@ -78,7 +77,7 @@ func signed(h http.Header, body []byte) bool {
 	return false
 }
 
-func (c *callCentre) all(t require.TestingT) []call {
+func (c *callCentre) all() []call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]call(nil), c.calls...)
