@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
 )
 
 // callSecret signs the tasks of the call centre, in the form of the Standard Webhooks specification.
