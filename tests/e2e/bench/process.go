@@ -73,7 +73,7 @@ func startProcess(ctx context.Context, o Options, dir string) (p *process, err e
 		if err := p.alive(); err != nil {
 			return false, err
 		}
-		resp, err := http.Get("http://" + p.ops + "/readyz") //nolint:noctx // loopback, and wait is bounded
+		resp, err := http.Get("http://" + p.ops + "/readyz")
 		if err != nil {
 			return false, nil //nolint:nilerr // not listening yet
 		}
