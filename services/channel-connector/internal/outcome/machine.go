@@ -1,7 +1,6 @@
 package outcome
 
 import (
-	"net/http"
 	"strings"
 )
 
@@ -23,7 +22,7 @@ var robots = []string{
 // Machine reports whether a machine makes the visit: it asks with HEAD, prefetches, names itself, or
 // names nothing. What it does is kept and moves nothing.
 func Machine(v Visit) bool {
-	if v.Method == http.MethodHead || v.UserAgent == "" || strings.Contains(strings.ToLower(v.Purpose), "prefetch") {
+	if v.Method == "HEAD" || v.UserAgent == "" || strings.Contains(strings.ToLower(v.Purpose), "prefetch") {
 		return true
 	}
 	agent := strings.ToLower(v.UserAgent)
