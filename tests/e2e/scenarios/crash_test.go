@@ -236,13 +236,17 @@ func (c *crashRun) judge(when string) {
 	})
 	type row struct{ Rows, Messages, Serials int }
 	want := len(c.oracle.owner)
-	require.Equal(c.t, row{want, want, want}, stack.One[row](c.t, c.Stack, `SELECT toInt32(count()) AS Rows, toInt32(uniqExact(message_id)) AS Messages,
-		toInt32(uniqExact(properties.n::Int64)) AS Serials FROM events WHERE tenant = 'crash' AND NOT internal`), when)
+	c.wait("each event is a row "+when, func(a *assert.CollectT) {
+		require.Equal(a, row{want, want, want}, stack.One[row](a, c.Stack, `SELECT toInt32(count()) AS Rows, toInt32(uniqExact(message_id)) AS Messages,
+			toInt32(uniqExact(properties.n::Int64)) AS Serials FROM events WHERE tenant = 'crash' AND NOT internal`))
+	})
 	persons := c.persons()
 	c.decisions(persons)
 	c.mails()
-	differences := stack.One[struct{ N int }](c.t, c.Stack, `SELECT toInt32(countIf(difference != 0)) AS N FROM ledger_balance WHERE tenant = 'crash'`)
-	require.Zero(c.t, differences.N, "the ledger does not balance %s", when)
+	// The events that tell of deliveries are in the ledger, too; the last of them may still be on its way.
+	c.wait("the ledger balances "+when, func(a *assert.CollectT) {
+		require.Zero(a, stack.One[struct{ N int }](a, c.Stack, `SELECT toInt32(countIf(difference != 0)) AS N FROM ledger_balance WHERE tenant = 'crash'`).N)
+	})
 	unreadable := stack.One[struct{ N int }](c.t, c.Stack, `SELECT toInt32(count()) AS N FROM unreadable_records`)
 	require.Zero(c.t, unreadable.N)
 }
