@@ -22,6 +22,7 @@ var robots = []string{
 // Machine reports whether a machine makes the visit: it asks with HEAD, prefetches, names itself, or
 // names nothing. What it does is kept and moves nothing.
 func Machine(v Visit) bool {
+	//nolint:usestdlibvars // the name of a method, not the protocol: this package knows no HTTP
 	if v.Method == "HEAD" || v.UserAgent == "" || strings.Contains(strings.ToLower(v.Purpose), "prefetch") {
 		return true
 	}
