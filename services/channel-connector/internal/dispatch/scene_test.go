@@ -205,7 +205,7 @@ func reports(t *testing.T, k kafka.Config, want int) map[string][]*deliveryv1.Ou
 	for len(got) < want {
 		fetches := c.PollFetches(ctx)
 		if errors.Is(fetches.Err0(), context.DeadlineExceeded) {
-			require.Equal(t, want, len(got), "not all sends were reported in time")
+			require.Len(t, got, want, "not all sends were reported in time")
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			var o deliveryv1.Outcome

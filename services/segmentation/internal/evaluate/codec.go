@@ -30,7 +30,6 @@ var (
 	errFormat    = errors.New("the entry has a format that this version does not know")
 	errRange     = errors.New("a number is out of range")
 	errOrder     = errors.New("entries are out of order")
-	errTrailing  = errors.New("bytes follow the end of the entry")
 )
 
 // encodeAnswers writes the answers entry into buf:
