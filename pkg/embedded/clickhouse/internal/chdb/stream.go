@@ -5,6 +5,9 @@ import (
 	"unsafe"
 )
 
+// The engine ties what a statement holds to the thread that began it: a statement that takes several
+// calls keeps its goroutine on one thread from the first to the last. Make all of them in one goroutine.
+
 // Rows is a result that arrives chunk by chunk. Close it in every case.
 type Rows struct {
 	conn   *Conn
@@ -18,13 +21,16 @@ type Rows struct {
 func (c *Conn) Stream(sql, format string, params []Param) (*Rows, error) {
 	args := newArguments(sql, format, params)
 	defer args.release()
+	runtime.LockOSThread()
 	res := c.lib.api.streamQuery(c.raw(), args.sql, args.sqlLen, args.format, args.formatLen,
 		args.names, args.nameLens, args.values, args.valueLens, args.count)
 	if res == nil {
+		runtime.UnlockOSThread()
 		return nil, &Error{Message: "Code: 1001. DB::Exception: the engine returned no stream"}
 	}
 	if msg := c.lib.api.resultError(res); msg != "" {
 		c.lib.api.destroy(res)
+		runtime.UnlockOSThread()
 		return nil, &Error{Message: msg}
 	}
 	return &Rows{conn: c, handle: res}, nil
@@ -52,6 +58,7 @@ func (r *Rows) Close() {
 	}
 	r.conn.lib.api.destroy(r.handle)
 	r.handle, r.ended = nil, true
+	runtime.UnlockOSThread()
 }
 
 // Insert takes the data of one INSERT. Finish it with Done or Cancel.
@@ -65,13 +72,16 @@ type Insert struct {
 func (c *Conn) Insert(sql, format string, params []Param) (*Insert, error) {
 	args := newArguments(sql, format, params)
 	defer args.release()
+	runtime.LockOSThread()
 	h := c.lib.api.streamInsert(c.raw(), args.sql, args.sqlLen, args.format, args.formatLen,
 		args.names, args.nameLens, args.values, args.valueLens, args.count)
 	if h == nil {
+		runtime.UnlockOSThread()
 		return nil, &Error{Message: "Code: 1001. DB::Exception: the engine returned no insert stream"}
 	}
 	if msg := c.lib.api.insertError(h); msg != "" {
 		c.lib.api.destroyInsert(h)
+		runtime.UnlockOSThread()
 		return nil, &Error{Message: msg}
 	}
 	return &Insert{conn: c, handle: h}, nil
@@ -108,4 +118,5 @@ func (i *Insert) Cancel() {
 func (i *Insert) free() {
 	i.conn.lib.api.destroyInsert(i.handle)
 	i.handle = nil
+	runtime.UnlockOSThread()
 }
