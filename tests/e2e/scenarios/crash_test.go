@@ -240,6 +240,11 @@ func (c *crashRun) judge(when string) {
 		require.Equal(a, row{want, want, want}, stack.One[row](a, c.Stack, `SELECT toInt32(count()) AS Rows, toInt32(uniqExact(message_id)) AS Messages,
 			toInt32(uniqExact(properties.n::Int64)) AS Serials FROM events WHERE tenant = 'crash' AND NOT internal`))
 	})
+	// A merge is a row of another topic than the events that it joins: it may come a batch later.
+	c.wait("each person is one "+when, func(a *assert.CollectT) {
+		require.Equal(a, len(c.oracle.people()), stack.One[struct{ N int }](a, c.Stack,
+			`SELECT toInt32(uniqExact(person)) AS N FROM people WHERE tenant = 'crash' AND NOT internal`).N)
+	})
 	persons := c.persons()
 	c.decisions(persons)
 	c.mails()
