@@ -79,7 +79,8 @@ race: engines ## The same tests under the race detector, in random order
 
 .PHONY: test-kafka
 test-kafka: engines engines-kafka ## End-to-end and crash tests on real Apache Kafka
-	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m ./pkg/kafkatest/... ./pkg/stream/... ./tests/e2e/...
+	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m ./pkg/kafkatest/... ./pkg/kafka/... ./pkg/stream/... ./services/journey-orchestrator/app/...
+	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m -run 'TestPath|TestCrash' ./tests/e2e/scenarios/...
 
 .PHONY: faults
 faults: engines ## Crash and fault scenarios at full length

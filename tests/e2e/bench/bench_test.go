@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -25,7 +26,9 @@ func TestFiguresMeasure(t *testing.T) {
 			}
 			var progress bytes.Buffer
 			o := bench.Options{Pairs: 1, Duration: 20 * time.Millisecond, Events: 1000, Dir: t.TempDir(), Progress: &progress}
-			rows, err := figure.Measure(t.Context(), o)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			rows, err := figure.Measure(ctx, o)
 			require.NoError(t, err)
 			require.NotEmpty(t, rows)
 			require.NotEmpty(t, progress.String())

@@ -88,10 +88,12 @@ func (b *broker) fillStage(ctx context.Context, n int) error {
 	for i := range value {
 		value[i] = byte('a' + i*i%23)
 	}
+	written := kgo.AbortingFirstErrPromise(b.client)
 	for i := range n {
-		b.client.Produce(ctx, &kgo.Record{Topic: stageIn, Key: topics.Key("tenant", fmt.Sprint("profile-", i%stageKeys)), Value: value}, nil)
+		b.client.Produce(ctx, &kgo.Record{Topic: stageIn, Key: topics.Key("tenant", fmt.Sprint("profile-", i%stageKeys)), Value: value}, written.Promise())
 	}
-	if err := b.client.Flush(ctx); err != nil {
+	// A record that was not written would be waited for without end.
+	if err := errors.Join(b.client.Flush(ctx), written.Err()); err != nil {
 		return fmt.Errorf("writing the input: %w", err)
 	}
 	return nil
