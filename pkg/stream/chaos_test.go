@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,7 +88,8 @@ const (
 	loseAnswer
 )
 
-var errCut = errors.New("the network is cut")
+// errCut is what a torn connection gives: an error of the operating system, which clients try again on.
+var errCut error = &net.OpError{Op: "cut", Net: "tcp", Err: os.NewSyscallError("cut", syscall.ECONNRESET)}
 
 func newBadNetwork(lose func(key int16) loss) *badNetwork {
 	return &badNetwork{lose: lose, conns: make(map[*badConn]bool)}
