@@ -35,6 +35,8 @@ const (
 	// MinWriteKeyLength and MaxWriteKeyLength bound a write key in characters.
 	MinWriteKeyLength = 8
 	MaxWriteKeyLength = 128
+	// MaxAllowedOrigins is how many sites a source may name.
+	MaxAllowedOrigins = 100
 	// MaxTemplateBytes is the largest part of a template.
 	MaxTemplateBytes = 256 << 10
 

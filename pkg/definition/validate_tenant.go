@@ -121,6 +121,12 @@ func (c *checker) source(s *definitionv1.Source) {
 	c.bytes("spec.max_import_event_bytes", s.GetMaxImportEventBytes(), maxEventBytes)
 	c.bytes("spec.max_import_batch_bytes", s.GetMaxImportBatchBytes(), maxBatchBytes)
 	c.duration("spec.history_after", s.GetHistoryAfter(), true)
+	c.count("spec.allowed_origins", len(s.GetAllowedOrigins()), MaxAllowedOrigins)
+	for i, origin := range s.GetAllowedOrigins() {
+		if !webOrigin.MatchString(origin) {
+			c.failf(fmt.Sprintf("spec.allowed_origins[%d]", i), "%q is no origin such as https://shop.example or https://*.shop.example: scheme and host in lower case, a port if it is not the scheme's own, no path", origin)
+		}
+	}
 }
 
 // HashWriteKey is the SHA-256 of a write key in lower-case hex, the form in which keys are kept.
@@ -132,6 +138,8 @@ func HashWriteKey(key string) string {
 var (
 	writeKey     = regexp.MustCompile(`^[!-~]+$`)
 	writeKeyHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	// webOrigin is a scheme and a host as a browser writes them in Origin; apps have schemes of their own.
+	webOrigin = regexp.MustCompile(`^[a-z][a-z0-9+.-]{0,30}://(\*\.)?([a-z0-9]([a-z0-9._-]{0,250}[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)
 )
 
 func validWriteKey(key string) bool {

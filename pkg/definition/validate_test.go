@@ -73,6 +73,8 @@ func TestEveryRuleIsKept(t *testing.T) {
 		{"source", `{write_key_sha256: [abc]}`, `spec.write_key_sha256[0]: is not a SHA-256`},
 		{"source", `{write_keys: [demo-key], max_event_bytes: -1}`, `spec.max_event_bytes: -1 is not between`},
 		{"source", `{write_keys: [demo-key], max_batch_bytes: 100000000}`, `spec.max_batch_bytes: 100000000`},
+		{"source", `{write_keys: [demo-key], allowed_origins: ["https://shop.example", shop.example]}`, `spec.allowed_origins[1]: "shop.example" is no origin`},
+		{"source", `{write_keys: [demo-key], allowed_origins: ["https://*.shop.example:8443", "https://shop.example/"]}`, `spec.allowed_origins[1]: "https://shop.example/" is no origin`},
 		{"source", `{write_keys: [demo-key], history_after: yesterday}`, `spec.history_after: "yesterday" is not a duration`},
 		// Segments.
 		{"segment", `{}`, `spec.condition: is missing`},

@@ -488,9 +488,13 @@ type Source struct {
 	// An event older than this on arrival is historical; empty means `24h`.
 	HistoryAfter string `protobuf:"bytes,8,opt,name=history_after,json=historyAfter,proto3" json:"history_after,omitempty"`
 	// True for a source that runs on servers: `context.ip` is not filled in, timestamps are trusted without sentAt.
-	ServerSide    bool `protobuf:"varint,9,opt,name=server_side,json=serverSide,proto3" json:"server_side,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ServerSide bool `protobuf:"varint,9,opt,name=server_side,json=serverSide,proto3" json:"server_side,omitempty"`
+	// Sites whose pages may send: `https://shop.example`, with port if it is not the scheme's own;
+	// `https://*.shop.example` is every host below it. Empty means any. Only browsers say where they are:
+	// a call without an Origin is not held against this.
+	AllowedOrigins []string `protobuf:"bytes,10,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Source) Reset() {
@@ -586,6 +590,13 @@ func (x *Source) GetServerSide() bool {
 	return false
 }
 
+func (x *Source) GetAllowedOrigins() []string {
+	if x != nil {
+		return x.AllowedOrigins
+	}
+	return nil
+}
+
 var File_sillage_definition_v1_tenant_proto protoreflect.FileDescriptor
 
 const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
@@ -620,7 +631,7 @@ const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
 	"QuietHours\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12:\n" +
-	"\x06action\x18\x03 \x01(\x0e2\".sillage.definition.v1.QuietActionR\x06action\"\xed\x02\n" +
+	"\x06action\x18\x03 \x01(\x0e2\".sillage.definition.v1.QuietActionR\x06action\"\x96\x03\n" +
 	"\x06Source\x12\x1d\n" +
 	"\n" +
 	"write_keys\x18\x01 \x03(\tR\twriteKeys\x12(\n" +
@@ -632,7 +643,9 @@ const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
 	"\x16max_import_batch_bytes\x18\a \x01(\x05R\x13maxImportBatchBytes\x12#\n" +
 	"\rhistory_after\x18\b \x01(\tR\fhistoryAfter\x12\x1f\n" +
 	"\vserver_side\x18\t \x01(\bR\n" +
-	"serverSide*Y\n" +
+	"serverSide\x12'\n" +
+	"\x0fallowed_origins\x18\n" +
+	" \x03(\tR\x0eallowedOrigins*Y\n" +
 	"\vQuietAction\x12\x1c\n" +
 	"\x18QUIET_ACTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11QUIET_ACTION_WAIT\x10\x01\x12\x15\n" +

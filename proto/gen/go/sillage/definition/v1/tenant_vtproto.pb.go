@@ -175,6 +175,11 @@ func (m *Source) CloneVT() *Source {
 		copy(tmpContainer, rhs)
 		r.WriteKeySha256 = tmpContainer
 	}
+	if rhs := m.AllowedOrigins; rhs != nil {
+		tmpContainer := make([]string, len(rhs))
+		copy(tmpContainer, rhs)
+		r.AllowedOrigins = tmpContainer
+	}
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -417,6 +422,15 @@ func (this *Source) EqualVT(that *Source) bool {
 	}
 	if this.ServerSide != that.ServerSide {
 		return false
+	}
+	if len(this.AllowedOrigins) != len(that.AllowedOrigins) {
+		return false
+	}
+	for i, vx := range this.AllowedOrigins {
+		vy := that.AllowedOrigins[i]
+		if vx != vy {
+			return false
+		}
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
@@ -807,6 +821,15 @@ func (m *Source) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if len(m.AllowedOrigins) > 0 {
+		for iNdEx := len(m.AllowedOrigins) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.AllowedOrigins[iNdEx])
+			copy(dAtA[i:], m.AllowedOrigins[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.AllowedOrigins[iNdEx])))
+			i--
+			dAtA[i] = 0x52
+		}
+	}
 	if m.ServerSide {
 		i--
 		if m.ServerSide {
@@ -1052,6 +1075,12 @@ func (m *Source) SizeVT() (n int) {
 	}
 	if m.ServerSide {
 		n += 2
+	}
+	if len(m.AllowedOrigins) > 0 {
+		for _, s := range m.AllowedOrigins {
+			l = len(s)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
 	}
 	n += len(m.unknownFields)
 	return n
@@ -2178,6 +2207,38 @@ func (m *Source) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.ServerSide = bool(v != 0)
+		case 10:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AllowedOrigins", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.AllowedOrigins = append(m.AllowedOrigins, string(dAtA[iNdEx:postIndex]))
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
