@@ -47,6 +47,7 @@ type Definition struct {
 	//	*Definition_Journey
 	//	*Definition_Channel
 	//	*Definition_Template
+	//	*Definition_TrackingPlan
 	Spec          isDefinition_Spec `protobuf_oneof:"spec"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -187,6 +188,15 @@ func (x *Definition) GetTemplate() *Template {
 	return nil
 }
 
+func (x *Definition) GetTrackingPlan() *TrackingPlan {
+	if x != nil {
+		if x, ok := x.Spec.(*Definition_TrackingPlan); ok {
+			return x.TrackingPlan
+		}
+	}
+	return nil
+}
+
 type isDefinition_Spec interface {
 	isDefinition_Spec()
 }
@@ -226,6 +236,11 @@ type Definition_Template struct {
 	Template *Template `protobuf:"bytes,16,opt,name=template,proto3,oneof"`
 }
 
+type Definition_TrackingPlan struct {
+	// What a source is meant to send.
+	TrackingPlan *TrackingPlan `protobuf:"bytes,17,opt,name=tracking_plan,json=trackingPlan,proto3,oneof"`
+}
+
 func (*Definition_TenantSpec) isDefinition_Spec() {}
 
 func (*Definition_Source) isDefinition_Spec() {}
@@ -240,11 +255,13 @@ func (*Definition_Channel) isDefinition_Spec() {}
 
 func (*Definition_Template) isDefinition_Spec() {}
 
+func (*Definition_TrackingPlan) isDefinition_Spec() {}
+
 var File_sillage_definition_v1_definition_proto protoreflect.FileDescriptor
 
 const file_sillage_definition_v1_definition_proto_rawDesc = "" +
 	"\n" +
-	"&sillage/definition/v1/definition.proto\x12\x15sillage.definition.v1\x1a#sillage/definition/v1/channel.proto\x1a#sillage/definition/v1/journey.proto\x1a!sillage/definition/v1/score.proto\x1a#sillage/definition/v1/segment.proto\x1a\"sillage/definition/v1/tenant.proto\"\xc4\x04\n" +
+	"&sillage/definition/v1/definition.proto\x12\x15sillage.definition.v1\x1a#sillage/definition/v1/channel.proto\x1a#sillage/definition/v1/journey.proto\x1a sillage/definition/v1/plan.proto\x1a!sillage/definition/v1/score.proto\x1a#sillage/definition/v1/segment.proto\x1a\"sillage/definition/v1/tenant.proto\"\x90\x05\n" +
 	"\n" +
 	"Definition\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
@@ -260,7 +277,8 @@ const file_sillage_definition_v1_definition_proto_rawDesc = "" +
 	"\x05score\x18\r \x01(\v2\x1c.sillage.definition.v1.ScoreH\x00R\x05score\x12:\n" +
 	"\ajourney\x18\x0e \x01(\v2\x1e.sillage.definition.v1.JourneyH\x00R\ajourney\x12:\n" +
 	"\achannel\x18\x0f \x01(\v2\x1e.sillage.definition.v1.ChannelH\x00R\achannel\x12=\n" +
-	"\btemplate\x18\x10 \x01(\v2\x1f.sillage.definition.v1.TemplateH\x00R\btemplateB\x06\n" +
+	"\btemplate\x18\x10 \x01(\v2\x1f.sillage.definition.v1.TemplateH\x00R\btemplate\x12J\n" +
+	"\rtracking_plan\x18\x11 \x01(\v2#.sillage.definition.v1.TrackingPlanH\x00R\ftrackingPlanB\x06\n" +
 	"\x04specB\xf2\x01\n" +
 	"\x19com.sillage.definition.v1B\x0fDefinitionProtoP\x01ZNgithub.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1;definitionv1\xa2\x02\x03SDX\xaa\x02\x15Sillage.Definition.V1\xca\x02\x15Sillage\\Definition\\V1\xe2\x02!Sillage\\Definition\\V1\\GPBMetadata\xea\x02\x17Sillage::Definition::V1b\x06proto3"
 
@@ -278,14 +296,15 @@ func file_sillage_definition_v1_definition_proto_rawDescGZIP() []byte {
 
 var file_sillage_definition_v1_definition_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_sillage_definition_v1_definition_proto_goTypes = []any{
-	(*Definition)(nil), // 0: sillage.definition.v1.Definition
-	(*Tenant)(nil),     // 1: sillage.definition.v1.Tenant
-	(*Source)(nil),     // 2: sillage.definition.v1.Source
-	(*Segment)(nil),    // 3: sillage.definition.v1.Segment
-	(*Score)(nil),      // 4: sillage.definition.v1.Score
-	(*Journey)(nil),    // 5: sillage.definition.v1.Journey
-	(*Channel)(nil),    // 6: sillage.definition.v1.Channel
-	(*Template)(nil),   // 7: sillage.definition.v1.Template
+	(*Definition)(nil),   // 0: sillage.definition.v1.Definition
+	(*Tenant)(nil),       // 1: sillage.definition.v1.Tenant
+	(*Source)(nil),       // 2: sillage.definition.v1.Source
+	(*Segment)(nil),      // 3: sillage.definition.v1.Segment
+	(*Score)(nil),        // 4: sillage.definition.v1.Score
+	(*Journey)(nil),      // 5: sillage.definition.v1.Journey
+	(*Channel)(nil),      // 6: sillage.definition.v1.Channel
+	(*Template)(nil),     // 7: sillage.definition.v1.Template
+	(*TrackingPlan)(nil), // 8: sillage.definition.v1.TrackingPlan
 }
 var file_sillage_definition_v1_definition_proto_depIdxs = []int32{
 	1, // 0: sillage.definition.v1.Definition.tenant_spec:type_name -> sillage.definition.v1.Tenant
@@ -295,11 +314,12 @@ var file_sillage_definition_v1_definition_proto_depIdxs = []int32{
 	5, // 4: sillage.definition.v1.Definition.journey:type_name -> sillage.definition.v1.Journey
 	6, // 5: sillage.definition.v1.Definition.channel:type_name -> sillage.definition.v1.Channel
 	7, // 6: sillage.definition.v1.Definition.template:type_name -> sillage.definition.v1.Template
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8, // 7: sillage.definition.v1.Definition.tracking_plan:type_name -> sillage.definition.v1.TrackingPlan
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sillage_definition_v1_definition_proto_init() }
@@ -309,6 +329,7 @@ func file_sillage_definition_v1_definition_proto_init() {
 	}
 	file_sillage_definition_v1_channel_proto_init()
 	file_sillage_definition_v1_journey_proto_init()
+	file_sillage_definition_v1_plan_proto_init()
 	file_sillage_definition_v1_score_proto_init()
 	file_sillage_definition_v1_segment_proto_init()
 	file_sillage_definition_v1_tenant_proto_init()
@@ -320,6 +341,7 @@ func file_sillage_definition_v1_definition_proto_init() {
 		(*Definition_Journey)(nil),
 		(*Definition_Channel)(nil),
 		(*Definition_Template)(nil),
+		(*Definition_TrackingPlan)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -106,6 +106,15 @@ func (m *Definition_Template) CloneVT() isDefinition_Spec {
 	return r
 }
 
+func (m *Definition_TrackingPlan) CloneVT() isDefinition_Spec {
+	if m == nil {
+		return (*Definition_TrackingPlan)(nil)
+	}
+	r := new(Definition_TrackingPlan)
+	r.TrackingPlan = m.TrackingPlan.CloneVT()
+	return r
+}
+
 func (this *Definition) EqualVT(that *Definition) bool {
 	if this == that {
 		return true
@@ -322,6 +331,31 @@ func (this *Definition_Template) EqualVT(thatIface isDefinition_Spec) bool {
 	return true
 }
 
+func (this *Definition_TrackingPlan) EqualVT(thatIface isDefinition_Spec) bool {
+	that, ok := thatIface.(*Definition_TrackingPlan)
+	if !ok {
+		return false
+	}
+	if this == that {
+		return true
+	}
+	if this == nil && that != nil || this != nil && that == nil {
+		return false
+	}
+	if p, q := this.TrackingPlan, that.TrackingPlan; p != q {
+		if p == nil {
+			p = &TrackingPlan{}
+		}
+		if q == nil {
+			q = &TrackingPlan{}
+		}
+		if !p.EqualVT(q) {
+			return false
+		}
+	}
+	return true
+}
+
 func (m *Definition) MarshalVT() (dAtA []byte, err error) {
 	if m == nil {
 		return nil, nil
@@ -530,6 +564,27 @@ func (m *Definition_Template) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	}
 	return len(dAtA) - i, nil
 }
+func (m *Definition_TrackingPlan) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Definition_TrackingPlan) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	if m.TrackingPlan != nil {
+		size, err := m.TrackingPlan.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x8a
+	}
+	return len(dAtA) - i, nil
+}
 func (m *Definition) SizeVT() (n int) {
 	if m == nil {
 		return 0
@@ -641,6 +696,18 @@ func (m *Definition_Template) SizeVT() (n int) {
 	_ = l
 	if m.Template != nil {
 		l = m.Template.SizeVT()
+		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	return n
+}
+func (m *Definition_TrackingPlan) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.TrackingPlan != nil {
+		l = m.TrackingPlan.SizeVT()
 		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
 	return n
@@ -1093,6 +1160,47 @@ func (m *Definition) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 				m.Spec = &Definition_Template{Template: v}
+			}
+			iNdEx = postIndex
+		case 17:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field TrackingPlan", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if oneof, ok := m.Spec.(*Definition_TrackingPlan); ok {
+				if err := oneof.TrackingPlan.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+			} else {
+				v := &TrackingPlan{}
+				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+					return err
+				}
+				m.Spec = &Definition_TrackingPlan{TrackingPlan: v}
 			}
 			iNdEx = postIndex
 		default:

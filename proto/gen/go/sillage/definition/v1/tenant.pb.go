@@ -74,6 +74,63 @@ func (QuietAction) EnumDescriptor() ([]byte, []int) {
 	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{0}
 }
 
+// What is kept of an IP address.
+type IpHandling int32
+
+const (
+	// The same as KEEP.
+	IpHandling_IP_HANDLING_UNSPECIFIED IpHandling = 0
+	// All of it.
+	IpHandling_IP_HANDLING_KEEP IpHandling = 1
+	// The network: the first 24 bits of an IPv4 address, the first 48 of an IPv6 address.
+	IpHandling_IP_HANDLING_SHORTEN IpHandling = 2
+	// Nothing.
+	IpHandling_IP_HANDLING_DROP IpHandling = 3
+)
+
+// Enum value maps for IpHandling.
+var (
+	IpHandling_name = map[int32]string{
+		0: "IP_HANDLING_UNSPECIFIED",
+		1: "IP_HANDLING_KEEP",
+		2: "IP_HANDLING_SHORTEN",
+		3: "IP_HANDLING_DROP",
+	}
+	IpHandling_value = map[string]int32{
+		"IP_HANDLING_UNSPECIFIED": 0,
+		"IP_HANDLING_KEEP":        1,
+		"IP_HANDLING_SHORTEN":     2,
+		"IP_HANDLING_DROP":        3,
+	}
+)
+
+func (x IpHandling) Enum() *IpHandling {
+	p := new(IpHandling)
+	*p = x
+	return p
+}
+
+func (x IpHandling) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IpHandling) Descriptor() protoreflect.EnumDescriptor {
+	return file_sillage_definition_v1_tenant_proto_enumTypes[1].Descriptor()
+}
+
+func (IpHandling) Type() protoreflect.EnumType {
+	return &file_sillage_definition_v1_tenant_proto_enumTypes[1]
+}
+
+func (x IpHandling) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IpHandling.Descriptor instead.
+func (IpHandling) EnumDescriptor() ([]byte, []int) {
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{1}
+}
+
 // A legal entity and its policies.
 type Tenant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -85,7 +142,11 @@ type Tenant struct {
 	// Who is who.
 	Identity *IdentityPolicy `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
 	// How much contact a person accepts.
-	Pressure      *PressurePolicy `protobuf:"bytes,4,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	Pressure *PressurePolicy `protobuf:"bytes,4,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	// What all sources together may send.
+	RateLimit *RateLimit `protobuf:"bytes,5,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	// To what a person must have agreed.
+	Consent       *ConsentPolicy `protobuf:"bytes,6,opt,name=consent,proto3" json:"consent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +209,140 @@ func (x *Tenant) GetPressure() *PressurePolicy {
 	return nil
 }
 
+func (x *Tenant) GetRateLimit() *RateLimit {
+	if x != nil {
+		return x.RateLimit
+	}
+	return nil
+}
+
+func (x *Tenant) GetConsent() *ConsentPolicy {
+	if x != nil {
+		return x.Consent
+	}
+	return nil
+}
+
+// Token buckets. A call beyond one is answered 429 with the time to wait. 0 means what the service is set to.
+type RateLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls a second.
+	RequestsPerSecond float64 `protobuf:"fixed64,1,opt,name=requests_per_second,json=requestsPerSecond,proto3" json:"requests_per_second,omitempty"`
+	// Calls at once after a silence; 0 means those of a second.
+	RequestBurst int32 `protobuf:"varint,2,opt,name=request_burst,json=requestBurst,proto3" json:"request_burst,omitempty"`
+	// Events a second, whatever calls they come in.
+	EventsPerSecond float64 `protobuf:"fixed64,3,opt,name=events_per_second,json=eventsPerSecond,proto3" json:"events_per_second,omitempty"`
+	// Events at once after a silence; 0 means those of a second. One call may always bring as many as a batch holds.
+	EventBurst    int32 `protobuf:"varint,4,opt,name=event_burst,json=eventBurst,proto3" json:"event_burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateLimit) Reset() {
+	*x = RateLimit{}
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimit) ProtoMessage() {}
+
+func (x *RateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
+func (*RateLimit) Descriptor() ([]byte, []int) {
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RateLimit) GetRequestsPerSecond() float64 {
+	if x != nil {
+		return x.RequestsPerSecond
+	}
+	return 0
+}
+
+func (x *RateLimit) GetRequestBurst() int32 {
+	if x != nil {
+		return x.RequestBurst
+	}
+	return 0
+}
+
+func (x *RateLimit) GetEventsPerSecond() float64 {
+	if x != nil {
+		return x.EventsPerSecond
+	}
+	return 0
+}
+
+func (x *RateLimit) GetEventBurst() int32 {
+	if x != nil {
+		return x.EventBurst
+	}
+	return 0
+}
+
+// What a message needs besides the absence of a refusal.
+type ConsentPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Categories of sends (`marketing`, …) for which a person who has said nothing counts as one who has refused.
+	// Purposes of the same name agree to them. Transactional sends are exempt.
+	Required      []string `protobuf:"bytes,1,rep,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsentPolicy) Reset() {
+	*x = ConsentPolicy{}
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsentPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsentPolicy) ProtoMessage() {}
+
+func (x *ConsentPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsentPolicy.ProtoReflect.Descriptor instead.
+func (*ConsentPolicy) Descriptor() ([]byte, []int) {
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConsentPolicy) GetRequired() []string {
+	if x != nil {
+		return x.Required
+	}
+	return nil
+}
+
 // How identifiers become people.
 type IdentityPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -161,7 +356,7 @@ type IdentityPolicy struct {
 
 func (x *IdentityPolicy) Reset() {
 	*x = IdentityPolicy{}
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[1]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -173,7 +368,7 @@ func (x *IdentityPolicy) String() string {
 func (*IdentityPolicy) ProtoMessage() {}
 
 func (x *IdentityPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[1]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -186,7 +381,7 @@ func (x *IdentityPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityPolicy.ProtoReflect.Descriptor instead.
 func (*IdentityPolicy) Descriptor() ([]byte, []int) {
-	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{1}
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *IdentityPolicy) GetNamespaces() []*Namespace {
@@ -218,7 +413,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[2]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -230,7 +425,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[2]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -243,7 +438,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{2}
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Namespace) GetName() string {
@@ -280,7 +475,7 @@ type PressurePolicy struct {
 
 func (x *PressurePolicy) Reset() {
 	*x = PressurePolicy{}
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[3]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +487,7 @@ func (x *PressurePolicy) String() string {
 func (*PressurePolicy) ProtoMessage() {}
 
 func (x *PressurePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[3]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +500,7 @@ func (x *PressurePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PressurePolicy.ProtoReflect.Descriptor instead.
 func (*PressurePolicy) Descriptor() ([]byte, []int) {
-	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{3}
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PressurePolicy) GetCaps() []*Cap {
@@ -341,7 +536,7 @@ type Cap struct {
 
 func (x *Cap) Reset() {
 	*x = Cap{}
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[4]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +548,7 @@ func (x *Cap) String() string {
 func (*Cap) ProtoMessage() {}
 
 func (x *Cap) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[4]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +561,7 @@ func (x *Cap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cap.ProtoReflect.Descriptor instead.
 func (*Cap) Descriptor() ([]byte, []int) {
-	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{4}
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Cap) GetName() string {
@@ -419,7 +614,7 @@ type QuietHours struct {
 
 func (x *QuietHours) Reset() {
 	*x = QuietHours{}
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[5]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +626,7 @@ func (x *QuietHours) String() string {
 func (*QuietHours) ProtoMessage() {}
 
 func (x *QuietHours) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[5]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +639,7 @@ func (x *QuietHours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
 func (*QuietHours) Descriptor() ([]byte, []int) {
-	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{5}
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QuietHours) GetFrom() string {
@@ -493,13 +688,23 @@ type Source struct {
 	// `https://*.shop.example` is every host below it. Empty means any. Only browsers say where they are:
 	// a call without an Origin is not held against this.
 	AllowedOrigins []string `protobuf:"bytes,10,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What this source may send; the tenant's limit holds as well.
+	RateLimit *RateLimit `protobuf:"bytes,11,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	// Events a second of one identity; beyond it they are refused (imports are not held against it). 0 means what the
+	// service is set to.
+	MaxIdentityEventsPerSecond float64 `protobuf:"fixed64,12,opt,name=max_identity_events_per_second,json=maxIdentityEventsPerSecond,proto3" json:"max_identity_events_per_second,omitempty"`
+	// Distinct names of events within a day; beyond it an event with a name not seen before is refused, a page or screen
+	// loses its name. 0 means what the service is set to.
+	MaxEventNames int32 `protobuf:"varint,13,opt,name=max_event_names,json=maxEventNames,proto3" json:"max_event_names,omitempty"`
+	// What is kept of the address that a call came from.
+	Ip            IpHandling `protobuf:"varint,14,opt,name=ip,proto3,enum=sillage.definition.v1.IpHandling" json:"ip,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[6]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +716,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[6]
+	mi := &file_sillage_definition_v1_tenant_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +729,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{6}
+	return file_sillage_definition_v1_tenant_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Source) GetWriteKeys() []string {
@@ -597,16 +802,55 @@ func (x *Source) GetAllowedOrigins() []string {
 	return nil
 }
 
+func (x *Source) GetRateLimit() *RateLimit {
+	if x != nil {
+		return x.RateLimit
+	}
+	return nil
+}
+
+func (x *Source) GetMaxIdentityEventsPerSecond() float64 {
+	if x != nil {
+		return x.MaxIdentityEventsPerSecond
+	}
+	return 0
+}
+
+func (x *Source) GetMaxEventNames() int32 {
+	if x != nil {
+		return x.MaxEventNames
+	}
+	return 0
+}
+
+func (x *Source) GetIp() IpHandling {
+	if x != nil {
+		return x.Ip
+	}
+	return IpHandling_IP_HANDLING_UNSPECIFIED
+}
+
 var File_sillage_definition_v1_tenant_proto protoreflect.FileDescriptor
 
 const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
 	"\n" +
-	"\"sillage/definition/v1/tenant.proto\x12\x15sillage.definition.v1\"\xcd\x01\n" +
+	"\"sillage/definition/v1/tenant.proto\x12\x15sillage.definition.v1\"\xce\x02\n" +
 	"\x06Tenant\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x1a\n" +
 	"\btimezone\x18\x02 \x01(\tR\btimezone\x12A\n" +
 	"\bidentity\x18\x03 \x01(\v2%.sillage.definition.v1.IdentityPolicyR\bidentity\x12A\n" +
-	"\bpressure\x18\x04 \x01(\v2%.sillage.definition.v1.PressurePolicyR\bpressure\"y\n" +
+	"\bpressure\x18\x04 \x01(\v2%.sillage.definition.v1.PressurePolicyR\bpressure\x12?\n" +
+	"\n" +
+	"rate_limit\x18\x05 \x01(\v2 .sillage.definition.v1.RateLimitR\trateLimit\x12>\n" +
+	"\aconsent\x18\x06 \x01(\v2$.sillage.definition.v1.ConsentPolicyR\aconsent\"\xad\x01\n" +
+	"\tRateLimit\x12.\n" +
+	"\x13requests_per_second\x18\x01 \x01(\x01R\x11requestsPerSecond\x12#\n" +
+	"\rrequest_burst\x18\x02 \x01(\x05R\frequestBurst\x12*\n" +
+	"\x11events_per_second\x18\x03 \x01(\x01R\x0feventsPerSecond\x12\x1f\n" +
+	"\vevent_burst\x18\x04 \x01(\x05R\n" +
+	"eventBurst\"+\n" +
+	"\rConsentPolicy\x12\x1a\n" +
+	"\brequired\x18\x01 \x03(\tR\brequired\"y\n" +
 	"\x0eIdentityPolicy\x12@\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\v2 .sillage.definition.v1.NamespaceR\n" +
@@ -631,7 +875,7 @@ const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
 	"QuietHours\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12:\n" +
-	"\x06action\x18\x03 \x01(\x0e2\".sillage.definition.v1.QuietActionR\x06action\"\x96\x03\n" +
+	"\x06action\x18\x03 \x01(\x0e2\".sillage.definition.v1.QuietActionR\x06action\"\xf6\x04\n" +
 	"\x06Source\x12\x1d\n" +
 	"\n" +
 	"write_keys\x18\x01 \x03(\tR\twriteKeys\x12(\n" +
@@ -645,11 +889,22 @@ const file_sillage_definition_v1_tenant_proto_rawDesc = "" +
 	"\vserver_side\x18\t \x01(\bR\n" +
 	"serverSide\x12'\n" +
 	"\x0fallowed_origins\x18\n" +
-	" \x03(\tR\x0eallowedOrigins*Y\n" +
+	" \x03(\tR\x0eallowedOrigins\x12?\n" +
+	"\n" +
+	"rate_limit\x18\v \x01(\v2 .sillage.definition.v1.RateLimitR\trateLimit\x12B\n" +
+	"\x1emax_identity_events_per_second\x18\f \x01(\x01R\x1amaxIdentityEventsPerSecond\x12&\n" +
+	"\x0fmax_event_names\x18\r \x01(\x05R\rmaxEventNames\x121\n" +
+	"\x02ip\x18\x0e \x01(\x0e2!.sillage.definition.v1.IpHandlingR\x02ip*Y\n" +
 	"\vQuietAction\x12\x1c\n" +
 	"\x18QUIET_ACTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11QUIET_ACTION_WAIT\x10\x01\x12\x15\n" +
-	"\x11QUIET_ACTION_HOLD\x10\x02B\xee\x01\n" +
+	"\x11QUIET_ACTION_HOLD\x10\x02*n\n" +
+	"\n" +
+	"IpHandling\x12\x1b\n" +
+	"\x17IP_HANDLING_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10IP_HANDLING_KEEP\x10\x01\x12\x17\n" +
+	"\x13IP_HANDLING_SHORTEN\x10\x02\x12\x14\n" +
+	"\x10IP_HANDLING_DROP\x10\x03B\xee\x01\n" +
 	"\x19com.sillage.definition.v1B\vTenantProtoP\x01ZNgithub.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1;definitionv1\xa2\x02\x03SDX\xaa\x02\x15Sillage.Definition.V1\xca\x02\x15Sillage\\Definition\\V1\xe2\x02!Sillage\\Definition\\V1\\GPBMetadata\xea\x02\x17Sillage::Definition::V1b\x06proto3"
 
 var (
@@ -664,30 +919,37 @@ func file_sillage_definition_v1_tenant_proto_rawDescGZIP() []byte {
 	return file_sillage_definition_v1_tenant_proto_rawDescData
 }
 
-var file_sillage_definition_v1_tenant_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sillage_definition_v1_tenant_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_sillage_definition_v1_tenant_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_sillage_definition_v1_tenant_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_sillage_definition_v1_tenant_proto_goTypes = []any{
 	(QuietAction)(0),       // 0: sillage.definition.v1.QuietAction
-	(*Tenant)(nil),         // 1: sillage.definition.v1.Tenant
-	(*IdentityPolicy)(nil), // 2: sillage.definition.v1.IdentityPolicy
-	(*Namespace)(nil),      // 3: sillage.definition.v1.Namespace
-	(*PressurePolicy)(nil), // 4: sillage.definition.v1.PressurePolicy
-	(*Cap)(nil),            // 5: sillage.definition.v1.Cap
-	(*QuietHours)(nil),     // 6: sillage.definition.v1.QuietHours
-	(*Source)(nil),         // 7: sillage.definition.v1.Source
+	(IpHandling)(0),        // 1: sillage.definition.v1.IpHandling
+	(*Tenant)(nil),         // 2: sillage.definition.v1.Tenant
+	(*RateLimit)(nil),      // 3: sillage.definition.v1.RateLimit
+	(*ConsentPolicy)(nil),  // 4: sillage.definition.v1.ConsentPolicy
+	(*IdentityPolicy)(nil), // 5: sillage.definition.v1.IdentityPolicy
+	(*Namespace)(nil),      // 6: sillage.definition.v1.Namespace
+	(*PressurePolicy)(nil), // 7: sillage.definition.v1.PressurePolicy
+	(*Cap)(nil),            // 8: sillage.definition.v1.Cap
+	(*QuietHours)(nil),     // 9: sillage.definition.v1.QuietHours
+	(*Source)(nil),         // 10: sillage.definition.v1.Source
 }
 var file_sillage_definition_v1_tenant_proto_depIdxs = []int32{
-	2, // 0: sillage.definition.v1.Tenant.identity:type_name -> sillage.definition.v1.IdentityPolicy
-	4, // 1: sillage.definition.v1.Tenant.pressure:type_name -> sillage.definition.v1.PressurePolicy
-	3, // 2: sillage.definition.v1.IdentityPolicy.namespaces:type_name -> sillage.definition.v1.Namespace
-	5, // 3: sillage.definition.v1.PressurePolicy.caps:type_name -> sillage.definition.v1.Cap
-	6, // 4: sillage.definition.v1.PressurePolicy.quiet_hours:type_name -> sillage.definition.v1.QuietHours
-	0, // 5: sillage.definition.v1.QuietHours.action:type_name -> sillage.definition.v1.QuietAction
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5,  // 0: sillage.definition.v1.Tenant.identity:type_name -> sillage.definition.v1.IdentityPolicy
+	7,  // 1: sillage.definition.v1.Tenant.pressure:type_name -> sillage.definition.v1.PressurePolicy
+	3,  // 2: sillage.definition.v1.Tenant.rate_limit:type_name -> sillage.definition.v1.RateLimit
+	4,  // 3: sillage.definition.v1.Tenant.consent:type_name -> sillage.definition.v1.ConsentPolicy
+	6,  // 4: sillage.definition.v1.IdentityPolicy.namespaces:type_name -> sillage.definition.v1.Namespace
+	8,  // 5: sillage.definition.v1.PressurePolicy.caps:type_name -> sillage.definition.v1.Cap
+	9,  // 6: sillage.definition.v1.PressurePolicy.quiet_hours:type_name -> sillage.definition.v1.QuietHours
+	0,  // 7: sillage.definition.v1.QuietHours.action:type_name -> sillage.definition.v1.QuietAction
+	3,  // 8: sillage.definition.v1.Source.rate_limit:type_name -> sillage.definition.v1.RateLimit
+	1,  // 9: sillage.definition.v1.Source.ip:type_name -> sillage.definition.v1.IpHandling
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_sillage_definition_v1_tenant_proto_init() }
@@ -695,14 +957,14 @@ func file_sillage_definition_v1_tenant_proto_init() {
 	if File_sillage_definition_v1_tenant_proto != nil {
 		return
 	}
-	file_sillage_definition_v1_tenant_proto_msgTypes[4].OneofWrappers = []any{}
+	file_sillage_definition_v1_tenant_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sillage_definition_v1_tenant_proto_rawDesc), len(file_sillage_definition_v1_tenant_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      2,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

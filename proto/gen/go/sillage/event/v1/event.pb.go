@@ -239,7 +239,11 @@ type Campaign struct {
 	// utm_term
 	Term string `protobuf:"bytes,4,opt,name=term,proto3" json:"term,omitempty"`
 	// utm_content
-	Content       string `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
+	Content string `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
+	// The id that an advertising network put into the address, of the kind that `click_id_type` names.
+	ClickId string `protobuf:"bytes,6,opt,name=click_id,json=clickId,proto3" json:"click_id,omitempty"`
+	// Name of the parameter that held it: `gclid`, `fbclid`, `msclkid`, …
+	ClickIdType   string `protobuf:"bytes,7,opt,name=click_id_type,json=clickIdType,proto3" json:"click_id_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +313,166 @@ func (x *Campaign) GetContent() string {
 	return ""
 }
 
+func (x *Campaign) GetClickId() string {
+	if x != nil {
+		return x.ClickId
+	}
+	return ""
+}
+
+func (x *Campaign) GetClickIdType() string {
+	if x != nil {
+		return x.ClickIdType
+	}
+	return ""
+}
+
+// The program and device of a person, as far as they can be told from the user agent and its client hints.
+type Client struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `desktop`, `mobile`, `tablet`, `tv` or `bot`; empty if it cannot be told.
+	Device string `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	// `Chrome`, `Safari`, `Firefox`, …
+	Browser string `protobuf:"bytes,2,opt,name=browser,proto3" json:"browser,omitempty"`
+	// Version of the browser; the major one only where the browser tells no more.
+	BrowserVersion string `protobuf:"bytes,3,opt,name=browser_version,json=browserVersion,proto3" json:"browser_version,omitempty"`
+	// `Windows`, `macOS`, `iOS`, `Android`, `Linux`, …
+	Os string `protobuf:"bytes,4,opt,name=os,proto3" json:"os,omitempty"`
+	// Version of the operating system.
+	OsVersion     string `protobuf:"bytes,5,opt,name=os_version,json=osVersion,proto3" json:"os_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Client) Reset() {
+	*x = Client{}
+	mi := &file_sillage_event_v1_event_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Client) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Client) ProtoMessage() {}
+
+func (x *Client) ProtoReflect() protoreflect.Message {
+	mi := &file_sillage_event_v1_event_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Client.ProtoReflect.Descriptor instead.
+func (*Client) Descriptor() ([]byte, []int) {
+	return file_sillage_event_v1_event_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Client) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Client) GetBrowser() string {
+	if x != nil {
+		return x.Browser
+	}
+	return ""
+}
+
+func (x *Client) GetBrowserVersion() string {
+	if x != nil {
+		return x.BrowserVersion
+	}
+	return ""
+}
+
+func (x *Client) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *Client) GetOsVersion() string {
+	if x != nil {
+		return x.OsVersion
+	}
+	return ""
+}
+
+// Where an address is, by the database that the operator provides.
+type Geo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ISO 3166-1 alpha-2 code of the country.
+	Country string `protobuf:"bytes,1,opt,name=country,proto3" json:"country,omitempty"`
+	// ISO 3166-2 code of the first subdivision, without the country.
+	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// English name of the city.
+	City          string `protobuf:"bytes,3,opt,name=city,proto3" json:"city,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Geo) Reset() {
+	*x = Geo{}
+	mi := &file_sillage_event_v1_event_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Geo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Geo) ProtoMessage() {}
+
+func (x *Geo) ProtoReflect() protoreflect.Message {
+	mi := &file_sillage_event_v1_event_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Geo.ProtoReflect.Descriptor instead.
+func (*Geo) Descriptor() ([]byte, []int) {
+	return file_sillage_event_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Geo) GetCountry() string {
+	if x != nil {
+		return x.Country
+	}
+	return ""
+}
+
+func (x *Geo) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Geo) GetCity() string {
+	if x != nil {
+		return x.City
+	}
+	return ""
+}
+
 // What an event says of the person's consent.
 type Consent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -320,7 +484,7 @@ type Consent struct {
 
 func (x *Consent) Reset() {
 	*x = Consent{}
-	mi := &file_sillage_event_v1_event_proto_msgTypes[3]
+	mi := &file_sillage_event_v1_event_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +496,7 @@ func (x *Consent) String() string {
 func (*Consent) ProtoMessage() {}
 
 func (x *Consent) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_event_v1_event_proto_msgTypes[3]
+	mi := &file_sillage_event_v1_event_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +509,7 @@ func (x *Consent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consent.ProtoReflect.Descriptor instead.
 func (*Consent) Descriptor() ([]byte, []int) {
-	return file_sillage_event_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_sillage_event_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Consent) GetPurposes() map[string]bool {
@@ -413,14 +577,23 @@ type Event struct {
 	// JSON object that names the integrations which may receive the event.
 	Integrations []byte `protobuf:"bytes,26,opt,name=integrations,proto3" json:"integrations,omitempty"`
 	// True if the event was written by Sillage itself (an outcome of a send), never by a producer.
-	Internal      bool `protobuf:"varint,27,opt,name=internal,proto3" json:"internal,omitempty"`
+	Internal bool `protobuf:"varint,27,opt,name=internal,proto3" json:"internal,omitempty"`
+	// The person's program and device.
+	Client *Client `protobuf:"bytes,28,opt,name=client,proto3" json:"client,omitempty"`
+	// What brought the visitor: `direct`, `organic_search`, `paid_search`, `organic_social`, `paid_social`, `email`, …;
+	// empty if the event says nothing of it.
+	Channel string `protobuf:"bytes,29,opt,name=channel,proto3" json:"channel,omitempty"`
+	// True if a program wrote it that is nobody: kept, and moving no segment, score or journey.
+	Bot bool `protobuf:"varint,30,opt,name=bot,proto3" json:"bot,omitempty"`
+	// Where the person was.
+	Geo           *Geo `protobuf:"bytes,31,opt,name=geo,proto3" json:"geo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sillage_event_v1_event_proto_msgTypes[4]
+	mi := &file_sillage_event_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +605,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sillage_event_v1_event_proto_msgTypes[4]
+	mi := &file_sillage_event_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +618,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sillage_event_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_sillage_event_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Event) GetMessageId() string {
@@ -637,6 +810,34 @@ func (x *Event) GetInternal() bool {
 	return false
 }
 
+func (x *Event) GetClient() *Client {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *Event) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Event) GetBot() bool {
+	if x != nil {
+		return x.Bot
+	}
+	return false
+}
+
+func (x *Event) GetGeo() *Geo {
+	if x != nil {
+		return x.Geo
+	}
+	return nil
+}
+
 var File_sillage_event_v1_event_proto protoreflect.FileDescriptor
 
 const file_sillage_event_v1_event_proto_rawDesc = "" +
@@ -651,18 +852,31 @@ const file_sillage_event_v1_event_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
 	"\breferrer\x18\x03 \x01(\tR\breferrer\x12\x16\n" +
 	"\x06search\x18\x04 \x01(\tR\x06search\x12\x14\n" +
-	"\x05title\x18\x05 \x01(\tR\x05title\"|\n" +
+	"\x05title\x18\x05 \x01(\tR\x05title\"\xbb\x01\n" +
 	"\bCampaign\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06medium\x18\x03 \x01(\tR\x06medium\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\tR\x04term\x12\x18\n" +
-	"\acontent\x18\x05 \x01(\tR\acontent\"\x8b\x01\n" +
+	"\acontent\x18\x05 \x01(\tR\acontent\x12\x19\n" +
+	"\bclick_id\x18\x06 \x01(\tR\aclickId\x12\"\n" +
+	"\rclick_id_type\x18\a \x01(\tR\vclickIdType\"\x92\x01\n" +
+	"\x06Client\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x18\n" +
+	"\abrowser\x18\x02 \x01(\tR\abrowser\x12'\n" +
+	"\x0fbrowser_version\x18\x03 \x01(\tR\x0ebrowserVersion\x12\x0e\n" +
+	"\x02os\x18\x04 \x01(\tR\x02os\x12\x1d\n" +
+	"\n" +
+	"os_version\x18\x05 \x01(\tR\tosVersion\"K\n" +
+	"\x03Geo\x12\x18\n" +
+	"\acountry\x18\x01 \x01(\tR\acountry\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12\x12\n" +
+	"\x04city\x18\x03 \x01(\tR\x04city\"\x8b\x01\n" +
 	"\aConsent\x12C\n" +
 	"\bpurposes\x18\x01 \x03(\v2'.sillage.event.v1.Consent.PurposesEntryR\bpurposes\x1a;\n" +
 	"\rPurposesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"\xc0\a\n" +
+	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"\xc7\b\n" +
 	"\x05Event\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x16\n" +
@@ -698,7 +912,11 @@ const file_sillage_event_v1_event_proto_rawDesc = "" +
 	"\x11server_message_id\x18\x18 \x01(\bR\x0fserverMessageId\x12\x1a\n" +
 	"\bcategory\x18\x19 \x01(\tR\bcategory\x12\"\n" +
 	"\fintegrations\x18\x1a \x01(\fR\fintegrations\x12\x1a\n" +
-	"\binternal\x18\x1b \x01(\bR\binternal*\xae\x01\n" +
+	"\binternal\x18\x1b \x01(\bR\binternal\x120\n" +
+	"\x06client\x18\x1c \x01(\v2\x18.sillage.event.v1.ClientR\x06client\x12\x18\n" +
+	"\achannel\x18\x1d \x01(\tR\achannel\x12\x10\n" +
+	"\x03bot\x18\x1e \x01(\bR\x03bot\x12'\n" +
+	"\x03geo\x18\x1f \x01(\v2\x15.sillage.event.v1.GeoR\x03geo*\xae\x01\n" +
 	"\tEventType\x12\x1a\n" +
 	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10EVENT_TYPE_TRACK\x10\x01\x12\x17\n" +
@@ -723,28 +941,32 @@ func file_sillage_event_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_sillage_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sillage_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_sillage_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_sillage_event_v1_event_proto_goTypes = []any{
 	(EventType)(0),     // 0: sillage.event.v1.EventType
 	(*Identifier)(nil), // 1: sillage.event.v1.Identifier
 	(*Page)(nil),       // 2: sillage.event.v1.Page
 	(*Campaign)(nil),   // 3: sillage.event.v1.Campaign
-	(*Consent)(nil),    // 4: sillage.event.v1.Consent
-	(*Event)(nil),      // 5: sillage.event.v1.Event
-	nil,                // 6: sillage.event.v1.Consent.PurposesEntry
+	(*Client)(nil),     // 4: sillage.event.v1.Client
+	(*Geo)(nil),        // 5: sillage.event.v1.Geo
+	(*Consent)(nil),    // 6: sillage.event.v1.Consent
+	(*Event)(nil),      // 7: sillage.event.v1.Event
+	nil,                // 8: sillage.event.v1.Consent.PurposesEntry
 }
 var file_sillage_event_v1_event_proto_depIdxs = []int32{
-	6, // 0: sillage.event.v1.Consent.purposes:type_name -> sillage.event.v1.Consent.PurposesEntry
+	8, // 0: sillage.event.v1.Consent.purposes:type_name -> sillage.event.v1.Consent.PurposesEntry
 	0, // 1: sillage.event.v1.Event.type:type_name -> sillage.event.v1.EventType
 	1, // 2: sillage.event.v1.Event.identifiers:type_name -> sillage.event.v1.Identifier
 	2, // 3: sillage.event.v1.Event.page:type_name -> sillage.event.v1.Page
 	3, // 4: sillage.event.v1.Event.campaign:type_name -> sillage.event.v1.Campaign
-	4, // 5: sillage.event.v1.Event.consent:type_name -> sillage.event.v1.Consent
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6, // 5: sillage.event.v1.Event.consent:type_name -> sillage.event.v1.Consent
+	4, // 6: sillage.event.v1.Event.client:type_name -> sillage.event.v1.Client
+	5, // 7: sillage.event.v1.Event.geo:type_name -> sillage.event.v1.Geo
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sillage_event_v1_event_proto_init() }
@@ -758,7 +980,7 @@ func file_sillage_event_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sillage_event_v1_event_proto_rawDesc), len(file_sillage_event_v1_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
