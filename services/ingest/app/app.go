@@ -12,6 +12,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +43,12 @@ type Config struct {
 	TooLargeStatus413 bool `koanf:"too_large_status_413"`
 	// TrustedProxies are prefixes (`10.0.0.0/8`) of proxies whose X-Forwarded-For is believed.
 	TrustedProxies []string `koanf:"trusted_proxies"`
+	// PublicURL is where browsers reach the service (`https://events.shop.example`); blank means the address
+	// that each request names. Browser SDKs that ask for their settings are told to send there.
+	PublicURL string `koanf:"public_url"`
+	// ScriptsDir is a folder with Segment's browser SDK (the files of dist/umd of @segment/analytics-next),
+	// for pages with the snippet; blank serves none.
+	ScriptsDir string `koanf:"scripts_dir"`
 }
 
 // RateLimit is a token bucket.
@@ -77,8 +87,20 @@ func (c Config) Validate() error {
 	if r := c.RateLimit; r.RequestsPerSecond < 0 || r.RequestsPerSecond > 0 && r.Burst < 1 {
 		errs = append(errs, errors.New("rate_limit: requests_per_second must not be negative, and needs a burst of at least 1"))
 	}
+	if _, err := c.publicURL(); err != nil {
+		errs = append(errs, err)
+	}
 	_, err := c.prefixes()
 	return errors.Join(append(errs, err)...)
+}
+
+// publicURL is PublicURL without a slash at its end.
+func (c Config) publicURL() (string, error) {
+	u, err := url.Parse(c.PublicURL)
+	if c.PublicURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "") {
+		return "", fmt.Errorf("public_url: %q is no address such as https://events.shop.example", c.PublicURL)
+	}
+	return strings.TrimRight(c.PublicURL, "/"), nil
 }
 
 func (c Config) prefixes() ([]netip.Prefix, error) {
@@ -129,11 +151,17 @@ func New(cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	public, err := cfg.publicURL()
+	if err != nil {
+		return nil, err
+	}
 	h, err := httpapi.New(httpapi.Config{
 		MaxInFlightBytes:  cfg.MaxInFlightBytes,
 		RateLimit:         httpapi.RateLimit(cfg.RateLimit),
 		TooLargeStatus413: cfg.TooLargeStatus413,
 		TrustedProxies:    proxies,
+		PublicURL:         public,
+		ScriptsDir:        cfg.ScriptsDir,
 	}, httpapi.Deps{Definitions: deps.Definitions, Writer: p, Clock: deps.Clock, Logger: logger, Telemetry: deps.Telemetry})
 	if err != nil {
 		return nil, fmt.Errorf("configuring ingest: %w", err)
@@ -141,12 +169,17 @@ func New(cfg Config, deps Deps) (*App, error) {
 	return &App{cfg: cfg, producer: p, handler: h, failed: make(chan error, 1)}, nil
 }
 
-// Handler serves the tracking API under /v1/. The server that mounts it bounds the time that headers and
+// Handler serves the tracking API and what its clients read. The server that mounts it bounds the time that headers and
 // bodies may take (ReadHeaderTimeout, ReadTimeout): the handler bounds bytes, not patience.
 func (a *App) Handler() http.Handler { return a.handler }
 
 // Start reaches Kafka, so that a wrong address is known before the first event.
 func (a *App) Start(ctx context.Context) error {
+	if dir := a.cfg.ScriptsDir; dir != "" {
+		if _, err := os.Stat(filepath.Join(dir, httpapi.StandaloneScript)); err != nil {
+			return fmt.Errorf("scripts_dir: the folder must hold the files of dist/umd of @segment/analytics-next: %w", err)
+		}
+	}
 	if err := a.producer.Ping(ctx); err != nil {
 		return err
 	}

@@ -4,8 +4,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -26,13 +28,13 @@ func TestEveryPath(t *testing.T) {
 		"alias": `{"userId":"u","previousId":"a"}`, "a": `{"userId":"u","previousId":"a"}`,
 		"batch": `{"batch":[{"type":"track",` + oneTrack[1:] + `]}`, "b": `{"batch":[{"type":"track",` + oneTrack[1:] + `]}`,
 		"import": `{"batch":[{"type":"track","timestamp":"2020-01-01",` + oneTrack[1:] + `]}`,
+		"/track": oneTrack, // a host with a slash at its end
 	}
 	for path, body := range bodies {
 		got := s.post("/v1/"+path, webKey, body)
 		require.Equal(t, 200, got.status, path)
 		require.Equal(t, `{"success":true}`, got.body)
 		require.Equal(t, "application/json", got.header.Get("Content-Type"))
-		require.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
 	}
 	events := s.events()
 	require.Len(t, events, len(bodies))
@@ -68,11 +70,17 @@ func TestWriteKeys(t *testing.T) {
 		"Bearer and key in body":  {withKey, []string{"Authorization", "Bearer token"}, 200, ""},
 		"the same key twice":      {withKey, basic(webKey + ":"), 200, ""},
 		"two different keys":      {withKey, basic(serverKey + ":"), 401, "different write keys"},
+		"X-Write-Key":             {oneTrack, []string{"X-Write-Key", webKey}, 200, ""},
+		"X-Write-Key id:secret":   {oneTrack, []string{"X-Write-Key", webKey + ":secret"}, 200, ""},
+		"a key that is a pair":    {`{"writeKey":"jitsu-id:***",` + oneTrack[1:], []string{"X-Write-Key", jitsuKey}, 200, ""},
+		"half of a pair":          {oneTrack, []string{"X-Write-Key", "jitsu-id:wrong"}, 401, "invalid write key"},
+		"X-Write-Key and Basic":   {oneTrack, append(basic(serverKey+":"), "X-Write-Key", webKey), 401, "different write keys"},
+		"the mask alone":          {`{"writeKey":"***",` + oneTrack[1:], nil, 401, "invalid write key"},
 		"no key":                  {oneTrack, nil, 401, "no write key"},
 		"unknown key":             {oneTrack, basic("wk_nobody:"), 401, "invalid write key"},
 		"unknown key in the body": {`{"writeKey":"wk_nobody",` + oneTrack[1:], nil, 401, "invalid write key"},
 		"key that is a number":    {`{"writeKey":7,` + oneTrack[1:], nil, 401, "no write key"},
-		"disabled source":         {oneTrack, basic(closedKey + ":"), 401, "disabled"},
+		"disabled source":         {oneTrack, basic(closedKey + ":"), 404, "disabled"},
 		"not base64":              {oneTrack, []string{"Authorization", "Basic ***"}, 401, "no write key"},
 		"blank user name":         {oneTrack, basic(":" + webKey), 401, "no write key"},
 		"blank user, key in body": {withKey, basic(":"), 200, ""},
@@ -106,18 +114,6 @@ func TestJSONWhateverTheContentType(t *testing.T) {
 		"Content-Encoding", "gzip", "Content-Type", "application/x-www-form-urlencoded")
 	require.Equal(t, 200, got.status)
 	require.Len(t, s.events(), 6)
-}
-
-func TestPreflight(t *testing.T) {
-	s := start(t, startBroker(t).ListenAddrs(), nil)
-	got := s.do(http.MethodOptions, "/v1/t", "", nil, "Origin", "https://shop.example",
-		"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "anonymousid,authorization,content-type,sentat")
-	require.Equal(t, 204, got.status)
-	require.Equal(t, "*", got.header.Get("Access-Control-Allow-Origin"))
-	require.Equal(t, "anonymousid,authorization,content-type,sentat", got.header.Get("Access-Control-Allow-Headers"))
-	require.Equal(t, "POST, OPTIONS", got.header.Get("Access-Control-Allow-Methods"))
-	require.Equal(t, "900", got.header.Get("Access-Control-Max-Age"))
-	require.Equal(t, "*", s.post("/v1/t", "", oneTrack).header.Get("Access-Control-Allow-Origin"), "errors, too")
 }
 
 func TestSingleCallIsRefused(t *testing.T) {
@@ -251,6 +247,137 @@ func TestImportTwiceChangesNothing(t *testing.T) {
 	require.Len(t, ids, 2)
 	for id, n := range ids {
 		require.Equal(t, 2, n, id)
+	}
+}
+
+// The root of a batch stands under every item; what the item says wins, one object within another.
+func TestBatchRoot(t *testing.T) {
+	s := start(t, startBroker(t).ListenAddrs(), nil)
+	require.Equal(t, 200, s.post("/v1/batch", serverKey, `{
+		"messageId":"of-the-batch", "sentAt":"2026-11-21T09:15:31Z",
+		"context":{"app":{"name":"shop","version":"1"},"ip":"192.0.2.1","page":{"path":"/"}}, "integrations":{"All":true,"Mail":false},
+		"batch":[
+			{"type":"track","event":"A","userId":"u","messageId":"m0","timestamp":"2026-11-21T09:15:01Z","context":{"app":{"version":"2"},"page":"none"},"integrations":{"All":false}},
+			{"type":"track","event":"B","userId":"u","messageId":"m1","timestamp":"2026-11-21T09:15:01Z","sentAt":"2026-11-21T09:15:11Z"}]}`).status)
+	a, b := s.event("m0"), s.event("m1")
+	require.JSONEq(t, `{"app":{"name":"shop","version":"2"},"ip":"192.0.2.1","page":"none"}`, string(a.GetContext()))
+	require.JSONEq(t, `{"All":false,"Mail":false}`, string(a.GetIntegrations()))
+	require.JSONEq(t, `{"app":{"name":"shop","version":"1"},"ip":"192.0.2.1","page":{"path":"/"}}`, string(b.GetContext()))
+	require.Equal(t, arrivedAt.Add(-30*time.Second).UnixMilli(), a.GetTimestampMs(), "the batch's sentAt")
+	require.Equal(t, arrivedAt.Add(-10*time.Second).UnixMilli(), b.GetTimestampMs(), "its own sentAt")
+}
+
+// timestamp = receivedAt - (sentAt - originalTimestamp), within the guards. The event happened 30 seconds
+// before it was sent unless the case says otherwise; it arrives at 10:15:31.
+func TestTimeIsCorrected(t *testing.T) {
+	s := start(t, startBroker(t).ListenAddrs(), nil)
+	cases := map[string]struct {
+		timestamp, original, sent string
+		ago                       time.Duration
+		historical                bool
+	}{
+		"right clock":                      {"2026-11-21T10:15:01Z", "", "2026-11-21T10:15:31Z", 30 * time.Second, false},
+		"two hours slow":                   {"2026-11-21T08:15:01Z", "", "2026-11-21T08:15:31Z", 30 * time.Second, false},
+		"two hours fast":                   {"2026-11-21T12:15:01Z", "", "2026-11-21T12:15:31Z", 30 * time.Second, false},
+		"originalTimestamp of RudderStack": {"2020-01-01T00:00:00Z", "2026-11-21T08:15:01Z", "2026-11-21T08:15:31Z", 30 * time.Second, false},
+		"with an offset":                   {"2026-11-21T11:15:01+01:00", "", "2026-11-21T10:15:31.000Z", 30 * time.Second, false},
+		"without a zone it is UTC":         {"2026-11-21T10:15:01", "", "2026-11-21 10:15:31", 30 * time.Second, false},
+		"without sentAt it is trusted":     {"2026-11-21T08:15:31Z", "", "", 2 * time.Hour, false},
+		"no time at all":                   {"", "", "", 0, false},
+		"sent before it happened":          {"2026-11-21T10:15:31Z", "", "2026-11-21T10:15:01Z", 0, false},
+		"a clock wrong by two days":        {"2026-11-19T10:15:01Z", "", "2026-11-19T10:15:31Z", 0, false},
+		"an hour ahead":                    {"2026-11-21T11:15:31Z", "", "", -5 * time.Minute, false},
+		"queued for two days":              {"2026-11-19T10:15:31Z", "", "2026-11-21T10:15:31Z", 48 * time.Hour, true},
+	}
+	for name, c := range cases {
+		fields := ""
+		for field, value := range map[string]string{"timestamp": c.timestamp, "originalTimestamp": c.original, "sentAt": c.sent} {
+			if value != "" {
+				fields += fmt.Sprintf(`,%q:%q`, field, value)
+			}
+		}
+		require.Equal(t, 200, s.post("/v1/track", webKey, fmt.Sprintf(`{"event":"E","userId":"u","messageId":%q%s}`, name, fields)).status, name)
+	}
+	for name, c := range cases {
+		ev := s.event(name)
+		require.Equal(t, c.ago, arrivedAt.Sub(time.UnixMilli(ev.GetTimestampMs())), name)
+		require.Equal(t, c.historical, ev.GetHistorical(), name)
+		require.Equal(t, arrivedAt.UnixMilli(), ev.GetReceivedAtMs(), name)
+	}
+}
+
+// Who an event is about: numbers are text, what stands for nobody is dropped, nothing is linked to itself.
+func TestIdentifiers(t *testing.T) {
+	s := start(t, startBroker(t).ListenAddrs(), nil)
+	cases := map[string]struct {
+		path, body string
+		want       []string
+	}{
+		"numeric":                 {"track", `{"event":"E","userId":42,"anonymousId":7.0}`, []string{"anonymous_id:7", "user_id:42"}},
+		"trimmed":                 {"track", `{"event":"E","userId":"  u  "}`, []string{"user_id:u"}},
+		"nobody":                  {"track", `{"event":"E","userId":"null","anonymousId":"a"}`, []string{"anonymous_id:a"}},
+		"nobody, quoted":          {"track", `{"event":"E","userId":"\"undefined\"","anonymousId":"a"}`, []string{"anonymous_id:a"}},
+		"zeros":                   {"track", `{"event":"E","userId":"u","anonymousId":"00000000-0000-0000-0000-000000000000"}`, []string{"user_id:u"}},
+		"the tenant's own nobody": {"track", `{"event":"E","userId":"KIOSK","anonymousId":"a"}`, []string{"anonymous_id:a"}},
+		"e-mail":                  {"identify", `{"userId":"u","traits":{"email":" Ada@Example.com "}}`, []string{"user_id:u", "email:ada@example.com"}},
+		"e-mail of the context":   {"track", `{"event":"E","userId":"u","context":{"traits":{"email":"ada@example.com"}}}`, []string{"user_id:u", "email:ada@example.com"}},
+		"e-mail of a group":       {"group", `{"userId":"u","groupId":"g","traits":{"email":"info@example.com"}}`, []string{"user_id:u"}},
+		"external":                {"track", `{"event":"E","userId":"u","context":{"externalIds":[{"id":"c-1","type":"crm","collection":"users","encoding":"none"},{"id":"x","type":"firm","collection":"accounts"}]}}`, []string{"user_id:u", "crm:c-1"}},
+		"a device":                {"track", `{"event":"E","userId":"u","context":{"device":{"type":"ios","id":"d","advertisingId":"ad","adTrackingEnabled":false,"token":"t"}}}`, []string{"user_id:u", "ios.id:d", "ios.push_token:t"}},
+		"alias":                   {"alias", `{"previousId":"a","userId":"u"}`, []string{"user_id:u", "anonymous_id:a"}},
+		"alias loop":              {"alias", `{"previousId":"u","userId":"u"}`, []string{"user_id:u"}},
+		"RudderStack's Go client": {"track", `{"event":"E","userId":"u","anonymousId":"u"}`, []string{"user_id:u"}},
+	}
+	for name, c := range cases {
+		require.Equal(t, 200, s.post("/v1/"+c.path, webKey, `{"messageId":"`+name+`",`+c.body[1:]).status, name)
+	}
+	for name, c := range cases {
+		var got []string
+		for _, id := range s.event(name).GetIdentifiers() {
+			got = append(got, id.GetNamespace()+":"+id.GetValue())
+		}
+		require.Equal(t, c.want, got, name)
+	}
+	_, code := s.post("/v1/track", webKey, `{"event":"E","userId":"null","anonymousId":0}`).says(t)
+	require.Equal(t, "no_usable_identifier", code)
+}
+
+// A message id is the producer's, 1 to 100 characters; otherwise the server makes one and says so.
+func TestMessageIDs(t *testing.T) {
+	s := start(t, startBroker(t).ListenAddrs(), nil)
+	long := strings.Repeat("x", 101)
+	for given, want := range map[string]string{`"m"`: "m", `"  m 2 "`: "m 2", `"m\u0000\n3"`: "m3", `""`: "", `"  "`: "", `null`: "", `"` + long + `"`: ""} {
+		require.Equal(t, 200, s.post("/v1/track", webKey, `{"event":`+strconv.Quote("id "+want)+`,"userId":"u","messageId":`+given+`}`).status, given)
+	}
+	for _, ev := range s.events() {
+		want := strings.TrimPrefix(ev.GetName(), "id")
+		if want = strings.TrimPrefix(want, " "); want != "" {
+			require.Equal(t, want, ev.GetMessageId())
+			require.False(t, ev.GetServerMessageId())
+			continue
+		}
+		require.True(t, ev.GetServerMessageId())
+		require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, ev.GetMessageId())
+	}
+}
+
+// Jitsu's client: a path for each call, the key in X-Write-Key, its copy in the body masked.
+func TestJitsu(t *testing.T) {
+	s := start(t, startBroker(t).ListenAddrs(), nil)
+	bodies := map[string]string{
+		"identify": `"userId":"u","traits":{"plan":"pro"}`, "track": `"event":"E","userId":"u"`,
+		"page": `"anonymousId":"a","name":"Home"`, "group": `"userId":"u","groupId":"g"`,
+	}
+	for call, body := range bodies {
+		for _, from := range []string{"", "s2s/"} {
+			got := s.post("/api/s/"+from+call, "", `{"type":"`+call+`","messageId":"`+from+call+`","writeKey":"jitsu-id:***",`+body+`}`, "X-Write-Key", jitsuKey)
+			require.Equal(t, 200, got.status, from+call)
+			require.Equal(t, `{"success":true}`, got.body)
+		}
+	}
+	for call := range bodies {
+		require.Contains(t, string(s.event(call).GetContext()), `"ip"`, "a browser")
+		require.NotContains(t, string(s.event("s2s/"+call).GetContext()), `"ip"`, "a server's address is nobody's")
 	}
 }
 

@@ -45,6 +45,8 @@ const (
 	serverKey = "wk_server_0123456789"
 	smallKey  = "wk_small_0123456789"
 	closedKey = "wk_closed_0123456789"
+	jitsuKey  = "jitsu-id:jitsu-secret"
+	ownKey    = "wk_own_0123456789"
 )
 
 var arrivedAt = time.Date(2026, 11, 21, 10, 15, 31, 0, time.UTC)
@@ -59,6 +61,8 @@ func definitions() definition.Provider {
 		source("web", &definitionv1.Source{WriteKeys: []string{webKey}}),
 		source("server", &definitionv1.Source{WriteKeys: []string{serverKey}, ServerSide: true, HistoryAfter: "7d"}),
 		source("small", &definitionv1.Source{WriteKeys: []string{smallKey}, MaxEventBytes: 200, MaxBatchBytes: 1000, MaxImportBatchBytes: 2000}),
+		source("jitsu", &definitionv1.Source{WriteKeys: []string{jitsuKey}}),
+		source("own", &definitionv1.Source{WriteKeys: []string{ownKey}, AllowedOrigins: []string{"https://shop.example", "https://*.bank.example:8443"}}),
 		source("closed", &definitionv1.Source{WriteKeys: []string{closedKey}, Disabled: true}),
 	))
 }
@@ -175,6 +179,20 @@ func (s *stack) events() []*eventv1.Event {
 		out = append(out, ev)
 	}
 	return out
+}
+
+// event is the one event with a message id.
+func (s *stack) event(id string) *eventv1.Event {
+	s.t.Helper()
+	var found *eventv1.Event
+	for _, ev := range s.events() {
+		if ev.GetMessageId() == id {
+			require.Nil(s.t, found, "%s stands twice", id)
+			found = ev
+		}
+	}
+	require.NotNil(s.t, found, id)
+	return found
 }
 
 func (s *stack) ledger() []*ledgerv1.LedgerEntry {

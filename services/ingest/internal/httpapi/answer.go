@@ -21,12 +21,24 @@ type answer struct {
 	reset int
 	// close ends the connection: the rest of the body is not worth reading.
 	close bool
+	// foreign withholds the answer from the page that asked.
+	foreign bool
 	// outcome is set for a client that asked for it.
 	outcome *wire.Outcome
 }
 
 func unauthorized(message string) answer {
 	return answer{status: http.StatusUnauthorized, message: message}
+}
+
+// sourceDisabled is RudderStack's answer, too: clients do not try again.
+func sourceDisabled() answer {
+	return answer{status: http.StatusNotFound, message: "the source is disabled"}
+}
+
+// foreignOrigin is for a page on a site that the source does not name.
+func foreignOrigin() answer {
+	return answer{status: http.StatusForbidden, message: "the source takes nothing from pages of this origin", foreign: true}
 }
 
 func busy(message string, retryAfter int) answer {
@@ -75,6 +87,9 @@ func (a answer) send(w http.ResponseWriter) {
 	}
 	if a.close {
 		header.Set("Connection", "close")
+	}
+	if a.foreign {
+		refuseOrigin(header)
 	}
 	w.WriteHeader(a.status)
 	// A client that is gone by now gets no answer; it will send again.

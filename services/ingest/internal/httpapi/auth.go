@@ -23,26 +23,48 @@ func basicKey(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// cors answers a browser on any site: write keys are public and no cookie is read.
-func cors(header http.Header, r *http.Request) {
-	header["Access-Control-Allow-Origin"] = []string{"*"}
-	header["Access-Control-Expose-Headers"] = []string{"Retry-After, X-RateLimit-Reset"}
-	if r.Method != http.MethodOptions {
-		return
+// jitsuKey is the write key in X-Write-Key, `id:secret`: the whole of it if a source has that key, else
+// the part before the colon, as with Basic. Blank if there is none.
+func (q *request) jitsuKey() string {
+	whole := strings.TrimSpace(q.http.Header.Get("X-Write-Key"))
+	id, _, two := strings.Cut(whole, ":")
+	if !two || q.sources.byKey(whole) != nil {
+		return whole
 	}
-	header["Access-Control-Allow-Methods"] = []string{"POST, OPTIONS"}
-	header["Access-Control-Max-Age"] = []string{"900"}
-	header["Vary"] = []string{"Access-Control-Request-Headers"}
-	// A wildcard does not cover Authorization, so what the browser asks for is granted by name.
-	allowed := r.Header.Get("Access-Control-Request-Headers")
-	if allowed == "" || len(allowed) > maxRequestedHeaders {
-		allowed = "Authorization, Content-Type, Content-Encoding, AnonymousId, SentAt, X-Write-Key, X-Retry-Count, X-Sillage-Verbose"
-	}
-	header["Access-Control-Allow-Headers"] = []string{allowed}
+	return id
 }
 
-// maxRequestedHeaders is the longest list of headers that a preflight gets back.
-const maxRequestedHeaders = 1024
+// keyAhead is the write key that can be known before the body is read. Nothing but the body's own is left
+// to compare it with: two that differ are an answer already.
+func (q *request) keyAhead() (string, answer, bool) {
+	key := ""
+	for _, other := range [...]string{basicKey(q.http), q.jitsuKey(), q.queryKey()} {
+		switch {
+		case other == "":
+		case key == "":
+			key = other
+		case key != other:
+			return "", q.twoKeys(), false
+		}
+	}
+	return key, answer{}, true
+}
+
+func (q *request) queryKey() string {
+	if !q.to.queryKey || q.http.URL.RawQuery == "" {
+		return ""
+	}
+	return strings.TrimSpace(q.http.URL.Query().Get("writeKey"))
+}
+
+func (q *request) twoKeys() answer {
+	q.metrics.unauthorized(q.http.Context(), "two_keys")
+	return unauthorized("the request names different write keys: send one")
+}
+
+// masked is true for a key in a body of which Jitsu's client shows no more than the id, having sent the
+// whole in X-Write-Key.
+func masked(key string) bool { return key == "***" || strings.HasSuffix(key, ":***") }
 
 // clientIP is the caller's address: the peer's, or behind trusted proxies the last address that none of
 // them vouches for. Blank if it cannot be told.
@@ -66,6 +88,15 @@ func clientIP(r *http.Request, trusted []netip.Prefix) string {
 		}
 	}
 	return addr.WithZone("").String()
+}
+
+// fromTrusted is true if the request comes from a proxy that may speak for its client.
+func fromTrusted(r *http.Request, trusted []netip.Prefix) bool {
+	if len(trusted) == 0 {
+		return false
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && contains(trusted, peer.Addr().Unmap())
 }
 
 func contains(prefixes []netip.Prefix, addr netip.Addr) bool {

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"strings"
+	"regexp"
 	"sync"
 	"time"
 
@@ -45,8 +45,14 @@ type Config struct {
 	RateLimit RateLimit
 	// TooLargeStatus413 answers 413 instead of 400 to a body that is too large; some clients then retry.
 	TooLargeStatus413 bool
-	// TrustedProxies may state the caller's address in X-Forwarded-For.
+	// TrustedProxies may state the caller's address in X-Forwarded-For, and the service's own in
+	// X-Forwarded-Proto and X-Forwarded-Host.
 	TrustedProxies []netip.Prefix
+	// PublicURL is the address at which browsers reach the service, without a slash at its end; blank means
+	// the one that each request names.
+	PublicURL string
+	// ScriptsDir holds Segment's browser SDK as the operator has fetched it; blank means none is served.
+	ScriptsDir string
 }
 
 // Deps are what the handler works with.
@@ -71,7 +77,11 @@ type Handler struct {
 	budget   *budget
 	decoders sync.Pool
 	entropy  *entropy
+	routes   map[string]route
+	constant constantHeaders
 	outer    http.Handler
+
+	scriptName *regexp.Regexp
 
 	mu       sync.Mutex // guards inFlight, draining, idle
 	inFlight int
@@ -87,7 +97,8 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 		sources: newSources(deps.Definitions, cfg.RateLimit),
 		budget:  &budget{limit: cfg.MaxInFlightBytes},
 		entropy: &entropy{from: rand.Reader},
-		idle:    make(chan struct{}),
+		routes:  newRoutes(), constant: newConstantHeaders(), scriptName: newScriptName(),
+		idle: make(chan struct{}),
 	}
 	h.reader.budget = h.budget
 	var err error
@@ -142,69 +153,24 @@ func (h *Handler) leave() {
 	}
 }
 
-// callOf is the call that a path names.
-func callOf(path string) (wire.Call, bool) {
-	name, ok := strings.CutPrefix(path, "/v1/")
-	if !ok {
-		return 0, false
-	}
-	switch strings.TrimSuffix(name, "/") {
-	case "track", "t":
-		return wire.Track, true
-	case "identify", "i":
-		return wire.Identify, true
-	case "page", "p":
-		return wire.Page, true
-	case "screen", "s":
-		return wire.Screen, true
-	case "group", "g":
-		return wire.Group, true
-	case "alias", "a":
-		return wire.Alias, true
-	case "batch", "b":
-		return wire.Batch, true
-	case "import":
-		return wire.Import, true
-	}
-	return 0, false
-}
-
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
-	call, known := callOf(r.URL.Path)
-	if !known {
-		http.NotFound(w, r)
-		return
-	}
-	cors(w.Header(), r)
-	switch r.Method {
-	case http.MethodPost:
-	case http.MethodOptions:
-		w.WriteHeader(http.StatusNoContent)
-		return
-	default:
-		w.Header().Set("Allow", "POST, OPTIONS")
-		answer{status: http.StatusMethodNotAllowed, message: "use POST"}.send(w)
-		return
-	}
-	a := h.answerTo(r, call)
-	h.metrics.request(r.Context(), call, a.status)
-	a.send(w)
-}
-
-func (h *Handler) answerTo(r *http.Request, call wire.Call) answer {
+// answerTo takes events in and says what came of it.
+func (h *Handler) answerTo(r *http.Request, to route) answer {
 	if !h.enter() {
 		return busy("the server is stopping", 1)
 	}
 	defer h.leave()
-	req := &request{Handler: h, http: r, call: call, now: h.clock.Now()}
+	req := &request{Handler: h, http: r, to: to, call: to.call, now: h.clock.Now()}
 	defer req.release()
-	return req.handle()
+	a := req.handle()
+	h.metrics.request(r.Context(), to.call, a.status)
+	return a
 }
 
 // request is one call on its way.
 type request struct {
 	*Handler
 	http    *http.Request
+	to      route
 	call    wire.Call
 	now     time.Time
 	source  *source
@@ -225,7 +191,10 @@ func (q *request) release() {
 
 // handle takes a request through its stages; each may end it with an answer.
 func (q *request) handle() answer {
-	key := basicKey(q.http)
+	key, a, ok := q.keyAhead()
+	if !ok {
+		return a
+	}
 	if key != "" {
 		if a, ok := q.authenticate(key); !ok {
 			return a
@@ -256,7 +225,11 @@ func (q *request) authenticate(key string) (answer, bool) {
 	case q.source.disabled:
 		q.metrics.unauthorized(q.http.Context(), "disabled")
 		q.source = nil
-		return unauthorized("the source is disabled"), false
+		return sourceDisabled(), false
+	case !q.source.origins.allow(q.http.Header.Get("Origin")):
+		q.metrics.unauthorized(q.http.Context(), "origin")
+		q.source = nil
+		return foreignOrigin(), false
 	case q.source.limiter == nil:
 		return answer{}, true
 	}
@@ -269,13 +242,15 @@ func (q *request) authenticate(key string) (answer, bool) {
 	return tooMany(delay), false
 }
 
-// checkKeys compares the key of the header with that of the body; either will do, two that differ will not.
-func (q *request) checkKeys(header, body string) (answer, bool) {
+// checkKeys compares the key that came ahead with that of the body; either will do, two that differ will not.
+func (q *request) checkKeys(ahead, body string) (answer, bool) {
+	if ahead != "" && masked(body) {
+		body = ""
+	}
 	switch {
-	case header != "" && body != "" && header != body:
-		q.metrics.unauthorized(q.http.Context(), "two_keys")
-		return unauthorized("the Authorization header and the body name different write keys: send one"), false
-	case header != "":
+	case ahead != "" && body != "" && ahead != body:
+		return q.twoKeys(), false
+	case ahead != "":
 		return answer{}, true
 	case body == "":
 		q.metrics.unauthorized(q.http.Context(), "no_key")
@@ -285,7 +260,7 @@ func (q *request) checkKeys(header, body string) (answer, bool) {
 }
 
 func (q *request) read() (answer, bool) {
-	err := q.reader.read(q.http, q.source.bodyLimit(q.call), &q.body)
+	err := q.fill()
 	var bad *wire.Problem
 	switch {
 	case err == nil:
@@ -300,6 +275,14 @@ func (q *request) read() (answer, bool) {
 	}
 	// The client went away in the middle; nobody reads this.
 	return answer{status: http.StatusBadRequest, message: "the body was cut off", close: true}, false
+}
+
+// fill gets the body: what was posted, or what the address of an image states.
+func (q *request) fill() error {
+	if q.to.pixel {
+		return q.readPixel()
+	}
+	return q.reader.read(q.http, q.source.bodyLimit(q.call), &q.body)
 }
 
 func (q *request) parse() (answer, bool) {
@@ -344,7 +327,7 @@ func (q *request) refuse(bad *wire.Problem) answer {
 func (q *request) accept() answer {
 	var failure error
 	q.batch.Reserve(q.decoder.Items())
-	arrival := wire.Arrival{Now: q.now, ClientIP: clientIP(q.http, q.cfg.TrustedProxies), Entropy: q.entropy}
+	arrival := wire.Arrival{Now: q.now, ClientIP: clientIP(q.http, q.cfg.TrustedProxies), Server: q.to.server, Entropy: q.entropy}
 	out := q.decoder.Decode(&q.source.Source, arrival, func(ev *eventv1.Event) {
 		failure = errors.Join(failure, q.batch.AddEvent(ev))
 	})

@@ -64,7 +64,7 @@ func newMetrics(provider metric.MeterProvider, inFlight *budget) (*metrics, erro
 
 func (m *metrics) prepare() {
 	for call := wire.Track; call <= wire.Import; call++ {
-		for _, status := range []int{200, 400, 401, 408, 413, 429, 503} {
+		for _, status := range []int{200, 400, 401, 403, 404, 408, 413, 429, 503} {
 			m.byStatus[statusOf{call, status}] = metric.WithAttributeSet(attribute.NewSet(attribute.String("call", call.String()), attribute.Int("status", status)))
 		}
 	}

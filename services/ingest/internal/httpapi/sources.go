@@ -29,6 +29,7 @@ type source struct {
 	wire.Source
 	maxBatchBytes, maxImportBatchBytes int
 	disabled                           bool
+	origins                            *origins
 	limiter                            *rate.Limiter
 	attributes                         metric.MeasurementOption
 }
@@ -102,6 +103,7 @@ func (s *sources) resolve(snapshot *definition.Snapshot, def *definitionv1.Defin
 		maxBatchBytes:       orDefault(spec.GetMaxBatchBytes(), defaultBatchBytes),
 		maxImportBatchBytes: orDefault(spec.GetMaxImportBatchBytes(), defaultImportBatchBytes),
 		disabled:            spec.GetDisabled(),
+		origins:             newOrigins(spec.GetAllowedOrigins()),
 		limiter:             s.limiter(def.GetTenant() + "/" + def.GetName()),
 		attributes:          metric.WithAttributeSet(set),
 	}

@@ -115,7 +115,7 @@ func (d *Decoder) Decode(source *Source, arrival Arrival, emit func(*eventv1.Eve
 func (d *Decoder) prepareRoot() {
 	context, ip := d.payload.context, d.arrival.ClientIP
 	d.addressedContext.clear()
-	if d.source.ServerSide {
+	if d.source.ServerSide || d.arrival.Server {
 		if ip != "" && strings.Contains(d.payload.text, `"direct"`) {
 			d.addressedContext.scanRoot(withIP(context, ip))
 		}

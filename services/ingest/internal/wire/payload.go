@@ -65,6 +65,8 @@ type Arrival struct {
 	Now time.Time
 	// ClientIP is the address of the caller, blank if unknown.
 	ClientIP string
+	// Server is true if the caller says that it is a server, whatever its source is.
+	Server bool
 	// Entropy makes message ids where the producer gave none.
 	Entropy io.Reader
 }
