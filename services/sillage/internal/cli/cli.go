@@ -27,7 +27,7 @@ type tree struct {
 	Apply   applyCmd   `cmd:"" help:"Apply definitions from YAML files."`
 	Get     getCmd     `cmd:"" help:"Print definitions as YAML."`
 	Delete  deleteCmd  `cmd:"" help:"Delete a definition."`
-	Import  importCmd  `cmd:"" help:"Import events from a JSON Lines file."`
+	Import  importCmd  `cmd:"" help:"Import events, or rows of other systems, from JSON Lines or CSV files."`
 	Profile profileCmd `cmd:"" help:"Look at profiles."`
 	SQL     sqlCmd     `cmd:"" name:"sql" help:"Run a query on ClickHouse."`
 	Outbox  outboxCmd  `cmd:"" help:"List the mails that left, or print one."`

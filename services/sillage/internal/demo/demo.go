@@ -15,6 +15,7 @@ import (
 	"github.com/sillage-cdp/sillage/services/sillage/internal/demo/retail"
 	"github.com/sillage-cdp/sillage/services/sillage/internal/importer"
 	"github.com/sillage-cdp/sillage/services/sillage/internal/progress"
+	"github.com/sillage-cdp/sillage/services/sillage/internal/rows"
 )
 
 // Tenant is the tenant of the demonstration, WriteKey the write key of its source.
@@ -90,7 +91,7 @@ func (d *Demo) importHistory(ctx context.Context) error {
 	go func() { writer.CloseWithError(retail.WriteJSONLines(writer)) }()
 	defer reader.Close() //nolint:errcheck // ends the writer if the import failed
 	bar := d.Progress.Count("sent", retail.Invoices)
-	result, err := importer.Import(ctx, reader, importer.Options{URL: d.Ingest, WriteKey: WriteKey, BatchEvents: 200, Progress: bar.Add})
+	result, err := importer.Import(ctx, rows.NewJSONLines(reader), importer.Options{URL: d.Ingest, WriteKey: WriteKey, BatchEvents: 200, Progress: bar.Add})
 	bar.Done()
 	if err != nil {
 		return fmt.Errorf("importing the history: %w", err)

@@ -1,140 +1,243 @@
 package importer
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
-	"sort"
-	"sync"
+
+	"github.com/sillage-cdp/sillage/services/sillage/internal/mapping"
+	"github.com/sillage-cdp/sillage/services/sillage/internal/rows"
 )
 
-// maxLine bounds one line in bytes; a longer one is refused.
-const maxLine = 8 << 20
+// Codes of rows that make no event.
+const (
+	// GroupTooLong is an event of more than maxGroup rows.
+	GroupTooLong = "group_too_long"
+	// GroupSplit is a row whose group has ended before: the rows of the group are not together.
+	GroupSplit = "group_split"
+)
 
-// batch is one request.
+// maxGroup bounds the rows of one event.
+const maxGroup = 20_000
+
+// maxGroups bounds the groups that are remembered to notice one that comes twice.
+const maxGroups = 4 << 20
+
+// event is what one row, or one group of rows, became.
+type event struct {
+	line, last int // of its first and last row
+	text       []byte
+	bad        *rows.Bad
+}
+
+// events makes the events of a file, in the order of its rows.
+type events struct {
+	from    rows.Reader
+	mapping *mapping.Mapping
+	file    mapping.File
+	after   int // rows up to this line are passed over
+
+	ahead     *row // read, and of the next group
+	seed      maphash.Seed
+	seen      map[uint64]struct{}
+	exhausted bool
+}
+
+// row is a row that is kept; its values are taken out of the reader's hands.
+type row struct {
+	rows.Row
+	line int
+	bad  *rows.Bad
+}
+
+func newEvents(from rows.Reader, o Options, after int) *events {
+	return &events{from: from, mapping: o.Mapping, file: o.File, after: after, seed: maphash.MakeSeed(), seen: make(map[uint64]struct{})}
+}
+
+// next returns the next event, or io.EOF.
+func (e *events) next() (event, error) {
+	for {
+		var ev event
+		var err error
+		if e.mapping.GroupBy() == "" {
+			ev, err = e.single()
+		} else {
+			ev, err = e.group()
+		}
+		if err != nil || ev.last > e.after {
+			return ev, err
+		}
+	}
+}
+
+func (e *events) single() (event, error) {
+	row, line, err := e.from.Next()
+	ev := event{line: line, last: line}
+	switch {
+	case errors.As(err, &ev.bad):
+		return ev, nil
+	case err != nil:
+		return ev, err //nolint:wrapcheck // io.EOF as it is, or what the file says
+	case line <= e.after:
+		return ev, nil
+	}
+	return e.mapped(ev, []rows.Row{row})
+}
+
+func (e *events) mapped(ev event, group []rows.Row) (event, error) {
+	var err error
+	if ev.text, err = e.mapping.Event(e.file, ev.line, group); err != nil && !errors.As(err, &ev.bad) {
+		return ev, fmt.Errorf("mapping line %d: %w", ev.line, err)
+	}
+	return ev, nil
+}
+
+// group gathers the rows that follow one another with the same value. A row that cannot be read, or whose
+// group has no value, is an event of its own.
+func (e *events) group() (event, error) {
+	first, err := e.take()
+	if err != nil {
+		return event{}, err
+	}
+	ev := event{line: first.line, last: first.line, bad: first.bad}
+	if ev.bad != nil {
+		return ev, nil
+	}
+	key, ok := first.Value(e.mapping.GroupBy())
+	if !ok || key.Text == "" {
+		return e.mapped(ev, []rows.Row{first})
+	}
+	if !e.begins(key.Text) {
+		ev.bad = &rows.Bad{Code: GroupSplit, Detail: fmt.Sprintf("the rows with this value of %q are not together: sort the file by it", e.mapping.GroupBy())}
+	}
+	group := []rows.Row{first}
+	for {
+		row, err := e.take()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return ev, err
+		}
+		if row.bad != nil || !sameGroup(row, e.mapping.GroupBy(), key.Text) {
+			e.ahead = row
+			break
+		}
+		ev.last = row.line
+		if len(group) < maxGroup {
+			group = append(group, row)
+		} else if ev.bad == nil {
+			ev.bad = &rows.Bad{Code: GroupTooLong, Detail: fmt.Sprintf("more than %d rows in one event", maxGroup)}
+		}
+	}
+	if ev.bad != nil || ev.last <= e.after {
+		return ev, nil
+	}
+	return e.mapped(ev, group)
+}
+
+func sameGroup(r *row, column, key string) bool {
+	v, ok := r.Value(column)
+	return ok && v.Text == key
+}
+
+// begins says whether a group is new.
+func (e *events) begins(key string) bool {
+	hash := maphash.String(e.seed, key)
+	if _, known := e.seen[hash]; known {
+		return false
+	}
+	if len(e.seen) < maxGroups {
+		e.seen[hash] = struct{}{}
+	}
+	return true
+}
+
+// take returns the next row for keeping.
+func (e *events) take() (*row, error) {
+	if r := e.ahead; r != nil {
+		e.ahead = nil
+		return r, nil
+	}
+	if e.exhausted {
+		return nil, io.EOF
+	}
+	next, line, err := e.from.Next()
+	r := &row{line: line}
+	switch {
+	case errors.As(err, &r.bad):
+		return r, nil
+	case err != nil:
+		e.exhausted = errors.Is(err, io.EOF)
+		return nil, err //nolint:wrapcheck // io.EOF as it is, or what the file says
+	}
+	r.Row = next.Clone()
+	return r, nil
+}
+
+// batch is one request and the rows before its end that made no event.
 type batch struct {
 	body []byte
-	// lines are the numbers of the lines in it, in order.
+	// lines are where its events begin, in order.
 	lines []int
+	// last is the last line that it accounts for.
+	last int
+	// refusals are of rows that were not sent.
+	refusals []Refusal
 }
 
-// batches cuts r into requests and hands each to emit, which may block.
-func batches(ctx context.Context, r io.Reader, o Options, tally *tally, emit func(batch)) error {
-	reader := bufio.NewReaderSize(r, 1<<20)
-	var b builder
-	for number := 1; ; number++ {
+// batches cuts the events into requests and hands each to emit, which may block.
+func batches(ctx context.Context, from *events, o Options, emit func(batch)) error {
+	var b batch
+	flush := func() {
+		if b.last == 0 {
+			return
+		}
+		if len(b.lines) > 0 {
+			b.body = append(b.body, "]}"...)
+		}
+		emit(b)
+		b = batch{}
+	}
+	for {
 		if err := ctx.Err(); err != nil {
+			return err //nolint:wrapcheck // the caller knows its context
+		}
+		ev, err := from.next()
+		if err != nil {
+			flush()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return err
 		}
-		line, err := readLine(reader)
-		ended := errors.Is(err, io.EOF)
-		if err != nil && !ended && !errors.Is(err, errLongLine) {
-			return fmt.Errorf("reading line %d: %w", number, err)
+		if !b.fits(ev.text, o) {
+			flush()
 		}
-		switch trimmed := bytes.TrimSpace(line); {
-		case errors.Is(err, errLongLine):
-			tally.refuse(number, "line_too_long")
-			o.Progress(1)
-		case len(trimmed) == 0:
-		case !isObject(trimmed):
-			tally.refuse(number, "bad_json")
-			o.Progress(1)
-		default:
-			if !b.fits(trimmed, o) {
-				emit(b.take())
-			}
-			b.add(number, trimmed)
-		}
-		if ended {
-			if len(b.lines) > 0 {
-				emit(b.take())
-			}
-			return nil
-		}
+		b.add(ev)
 	}
 }
 
-func isObject(line []byte) bool { return line[0] == '{' && json.Valid(line) }
-
-var errLongLine = errors.New("line too long")
-
-// readLine reads one line whole. Of a line over maxLine it keeps nothing and returns errLongLine.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	long := false
-	for {
-		part, err := r.ReadSlice('\n')
-		if long = long || len(line)+len(part) > maxLine; !long {
-			line = append(line, part...)
-		}
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
-		}
-		if long && err == nil {
-			return nil, errLongLine
-		}
-		return line, err
+func (b *batch) fits(text []byte, o Options) bool {
+	if len(b.refusals) >= o.BatchEvents {
+		return false
 	}
+	return len(b.lines) == 0 || len(b.lines) < o.BatchEvents && len(b.body)+len(text)+2 <= o.BatchBytes
 }
 
-// builder gathers the lines of the next request.
-type builder struct {
-	body  bytes.Buffer
-	lines []int
-}
-
-func (b *builder) fits(line []byte, o Options) bool {
-	return len(b.lines) == 0 || len(b.lines) < o.BatchEvents && b.body.Len()+len(line)+2 <= o.BatchBytes
-}
-
-func (b *builder) add(number int, line []byte) {
+func (b *batch) add(ev event) {
+	b.last = ev.last
+	if ev.bad != nil {
+		b.refusals = append(b.refusals, Refusal{Line: ev.line, Code: ev.bad.Code, Detail: ev.bad.Detail})
+		return
+	}
 	if len(b.lines) == 0 {
-		b.body.WriteString(`{"batch":[`)
+		b.body = append(b.body, `{"batch":[`...)
 	} else {
-		b.body.WriteByte(',')
+		b.body = append(b.body, ',')
 	}
-	b.body.Write(line)
-	b.lines = append(b.lines, number)
-}
-
-func (b *builder) take() batch {
-	b.body.WriteString("]}")
-	out := batch{body: bytes.Clone(b.body.Bytes()), lines: b.lines}
-	b.body.Reset()
-	b.lines = nil
-	return out
-}
-
-// tally counts what became of the lines.
-type tally struct {
-	mu  sync.Mutex // guards res
-	res Result
-}
-
-func newTally() *tally { return &tally{} }
-
-func (t *tally) accept(n int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.res.Accepted += n
-}
-
-func (t *tally) refuse(line int, code string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.res.Refused++
-	if len(t.res.Refusals) < maxRefusals {
-		t.res.Refusals = append(t.res.Refusals, Refusal{Line: line, Code: code})
-	}
-}
-
-func (t *tally) result() Result {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	sort.Slice(t.res.Refusals, func(i, j int) bool { return t.res.Refusals[i].Line < t.res.Refusals[j].Line })
-	return t.res
+	b.body = append(b.body, ev.text...)
+	b.lines = append(b.lines, ev.line)
 }

@@ -1,9 +1,14 @@
-// Package importer sends files of events to the import endpoint of ingest.
+// Package importer sends files to the import endpoint of ingest: events of the tracking API one a line, or
+// rows that a mapping turns into events.
 //
-// A file holds one event a line, as the tracking API takes them, each with its `timestamp`. The same
-// file may be sent any number of times: ingest derives the id of an event that has none from its
-// content, and identity drops what it has seen. A line that is no JSON object, or that ingest refuses,
-// is reported with its number and costs nothing else; an answer that asks to wait is obeyed.
+// It promises:
+//   - The same file may be sent any number of times: ingest derives the id of an event that has none from
+//     its content, and identity drops what it has seen (TestSendsEveryLineOnce; the path test).
+//   - A row that makes no event, or whose event ingest refuses, is reported with its line and costs nothing
+//     else (TestBadLinesAreNamedAndCostNothingElse).
+//   - An import that was broken off goes on where it stood: Checkpoint is told, in order, up to which line
+//     every row has been answered (TestBrokenOffGoesOn).
+//   - An answer that asks to wait is obeyed.
 package importer
 
 import (
@@ -19,6 +24,9 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sillage-cdp/sillage/services/sillage/internal/mapping"
+	"github.com/sillage-cdp/sillage/services/sillage/internal/rows"
 )
 
 // Options say where and how to import.
@@ -27,19 +35,31 @@ type Options struct {
 	URL string
 	// WriteKey is the write key of the source.
 	WriteKey string
+	// Mapping makes events of rows. Default mapping.Whole.
+	Mapping *mapping.Mapping
+	// File is what the mapping may say of the file.
+	File mapping.File
+	// From is what an earlier import of the same file has done; the zero value begins at its beginning.
+	From Position
 	// Parallel is how many requests are in flight at most. Default 4.
 	Parallel int
 	// BatchEvents and BatchBytes bound one request. Defaults 500 events and 4 MiB.
 	BatchEvents, BatchBytes int
 	// GiveUpAfter bounds the tries of one request. Default 5 minutes.
 	GiveUpAfter time.Duration
-	// Progress is told how many lines were answered, from several goroutines; may be nil.
-	Progress func(lines int)
+	// Progress is told how many events were answered, from several goroutines; may be nil.
+	Progress func(events int)
+	// Checkpoint is told how far the import has come and which rows on the way were refused, one call at a
+	// time, in the order of the file; may be nil. An error ends the import.
+	Checkpoint func(Position, []Refusal) error
 	// Client sends the requests; nil takes http.DefaultClient.
 	Client *http.Client
 }
 
 func (o Options) withDefaults() Options {
+	if o.Mapping == nil {
+		o.Mapping = mapping.Whole()
+	}
 	if o.Parallel == 0 {
 		o.Parallel = 4
 	}
@@ -58,50 +78,65 @@ func (o Options) withDefaults() Options {
 	if o.Progress == nil {
 		o.Progress = func(int) {}
 	}
+	if o.Checkpoint == nil {
+		o.Checkpoint = func(Position, []Refusal) error { return nil }
+	}
 	return o
 }
 
-// Refusal is a line that was not taken.
+// Refusal is a row that was not taken.
 type Refusal struct {
-	// Line is its number, from 1.
+	// Line is where it begins, from 1; of several rows that are one event, the first.
 	Line int
-	// Code is why, in a word.
-	Code string
+	// Code is why, in a word; Detail in a sentence.
+	Code, Detail string
 }
 
-// Result is what became of the lines.
+// Position is how far an import has come.
+type Position struct {
+	// Line is the last line up to which everything is answered.
+	Line int `json:"line"`
+	// Accepted is how many events ingest took; one that it had before counts again.
+	Accepted int `json:"accepted"`
+	// Refused is how many rows, or groups of rows, were not taken.
+	Refused int `json:"refused"`
+}
+
+// Result is what became of the rows.
 type Result struct {
-	// Accepted is how many events ingest took; an event that it had before counts again.
-	Accepted int
-	// Refused is how many lines were not taken; Refusals holds the first maxRefusals of them.
-	Refused  int
+	Position
+	// Refusals holds the first maxRefusals of this run, by line.
 	Refusals []Refusal
 }
 
 // maxRefusals bounds the refusals that are listed one by one.
 const maxRefusals = 1000
 
-// Import sends every line of r. The error is about the import as a whole (ingest cannot be reached, the
-// key is wrong); what was accepted until then stands in the result.
-func Import(ctx context.Context, r io.Reader, options Options) (Result, error) {
+// Import sends every row of a file. The error is about the import as a whole (ingest cannot be reached,
+// the key is wrong, the file cannot be read on); what was done until then stands in the result.
+func Import(ctx context.Context, file rows.Reader, options Options) (Result, error) {
 	o := options.withDefaults()
-	tally := newTally()
+	done := newSequence(o)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(o.Parallel)
-	readErr := batches(ctx, r, o, tally, func(b batch) {
+	number := 0
+	readErr := batches(ctx, newEvents(file, o, o.From.Line), o, func(b batch) {
+		n := number
+		number++
 		group.Go(func() error {
-			if err := send(ctx, o, b, tally); err != nil {
+			accepted, refused, err := send(ctx, o, b)
+			if err != nil {
 				return err
 			}
-			o.Progress(len(b.lines))
-			return nil
+			o.Progress(len(b.lines) + len(b.refusals))
+			return done.finished(n, outcome{last: b.last, accepted: accepted, refusals: append(refused, b.refusals...)})
 		})
 	})
 	sendErr := group.Wait()
 	if sendErr != nil && errors.Is(readErr, context.Canceled) {
 		readErr = nil // reading stopped because sending failed
 	}
-	return tally.result(), errors.Join(sendErr, readErr)
+	return done.result(), errors.Join(sendErr, readErr)
 }
 
 // answer is what ingest says with `X-Sillage-Verbose: 1`.
@@ -110,24 +145,27 @@ type answer struct {
 	Message  string `json:"message"`
 	Accepted int    `json:"accepted"`
 	Rejected []struct {
-		Index int    `json:"index"`
-		Code  string `json:"code"`
+		Index   int    `json:"index"`
+		Code    string `json:"code"`
+		Message string `json:"message"`
 	} `json:"rejected"`
 }
 
-func send(ctx context.Context, o Options, b batch, tally *tally) error {
+func send(ctx context.Context, o Options, b batch) (accepted int, refused []Refusal, err error) {
+	if len(b.lines) == 0 {
+		return 0, nil, nil
+	}
 	got, err := backoff.Retry(ctx, func() (answer, error) { return try(ctx, o, b.body) },
 		backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(o.GiveUpAfter))
 	if err != nil {
-		return fmt.Errorf("importing lines %d to %d: %w", b.lines[0], b.lines[len(b.lines)-1], err)
+		return 0, nil, fmt.Errorf("importing lines %d to %d: %w", b.lines[0], b.last, err)
 	}
-	tally.accept(got.Accepted)
 	for _, r := range got.Rejected {
 		if r.Index >= 0 && r.Index < len(b.lines) {
-			tally.refuse(b.lines[r.Index], r.Code)
+			refused = append(refused, Refusal{Line: b.lines[r.Index], Code: r.Code, Detail: r.Message})
 		}
 	}
-	return nil
+	return got.Accepted, refused, nil
 }
 
 // try sends a request once. Errors that a retry cannot mend are permanent.
