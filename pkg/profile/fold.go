@@ -18,7 +18,8 @@ const channelPurpose = "channel:"
 // Fold takes ev into p: its new identifiers, the traits of `traits` (those of a person, not of a group)
 // and `context.traits`, the consents that it states, and when it happened. A trait set to null is
 // deleted; of two values the later stays. Events written by Sillage itself (outcomes of sends) change
-// consents only: a delivered e-mail is no sign of life.
+// consents only: a delivered e-mail is no sign of life. What a bot says of a person's traits is not believed;
+// a consent it states is, since a person may be taken for one.
 func Fold(p *profilev1.Profile, ev *profilev1.ResolvedEvent) {
 	event := ev.GetEvent()
 	if event == nil {
@@ -32,7 +33,9 @@ func Fold(p *profilev1.Profile, ev *profilev1.ResolvedEvent) {
 	if event.GetInternal() {
 		return
 	}
-	foldTraits(p, event)
+	if !event.GetBot() {
+		foldTraits(p, event)
+	}
 	seen(p, event.GetTimestampMs(), event.GetTimestampMs())
 	p.Events++
 }

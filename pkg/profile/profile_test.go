@@ -202,3 +202,15 @@ func BenchmarkMergesOfAnEvent(b *testing.B) {
 		profile.Merges(rec)
 	}
 }
+
+func TestABotIsSeenAndNotBelieved(t *testing.T) {
+	said := identify(10, `{"city":"Lyon"}`)
+	said.Event.Bot = true
+	said.Event.Consent = &eventv1.Consent{Purposes: map[string]bool{"marketing": false}}
+	p := fold(said)
+	require.Equal(t, `{}`, string(profile.TraitsJSON(p)))
+	require.EqualValues(t, 1, p.GetEvents())
+	granted, known := profile.ConsentFor(p, "email", "")
+	require.True(t, known, "a person may be taken for a bot: what is refused stays refused")
+	require.False(t, granted)
+}

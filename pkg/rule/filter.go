@@ -21,7 +21,8 @@ type Filter struct {
 
 // CompileFilter compiles a filter. No filter at all (nil) matches every event of the person's own, of
 // any type. A filter without a type is for track events. A filter that names no event never matches
-// events that Sillage wrote itself (outcomes of sends); one that names them does.
+// events that Sillage wrote itself (outcomes of sends); one that names them does. No filter ever matches an
+// event that is marked as a bot's: nobody did it.
 func CompileFilter(def *definitionv1.EventFilter) (*Filter, error) {
 	if def == nil {
 		return &Filter{anyKind: true}, nil
@@ -78,6 +79,9 @@ func (f *Filter) MatchEvent(ev *Event) bool {
 func (f *Filter) EventName() string { return f.name }
 
 func (f *Filter) matchKind(ev *eventv1.Event) bool {
+	if ev.GetBot() {
+		return false
+	}
 	if f.name == "" {
 		return !ev.GetInternal() && (f.anyKind || ev.GetType() == f.kind)
 	}

@@ -131,10 +131,14 @@ func (c *Catalog) tenant(snapshot *definition.Snapshot, name string, inForce map
 	return t, errors.Join(errs...)
 }
 
-// policy compiles what a tenant says of contact pressure.
+// policy compiles what a tenant says of contact: pressure and consent.
 func policy(t *engine.Tenant, def *definitionv1.Definition) error {
 	spec := def.GetTenantSpec()
 	t.Zone = spec.GetTimezone()
+	t.Consent = map[string]bool{}
+	for _, category := range spec.GetConsent().GetRequired() {
+		t.Consent[category] = true
+	}
 	var errs []error
 	for i, c := range spec.GetPressure().GetCaps() {
 		within, err := definition.ParseDuration(c.GetWithin())

@@ -77,6 +77,8 @@ type Tenant struct {
 	Caps      []pressure.Cap
 	Quiet     quiet.Hours
 	QuietHold bool
+	// Consent is the categories for which a person who has said nothing counts as one who has refused.
+	Consent map[string]bool
 	// Channels by name with what they need, and the names of templates.
 	Channels  map[string]Reach
 	Templates map[string]bool

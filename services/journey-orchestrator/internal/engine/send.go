@@ -77,8 +77,11 @@ func (t *Turn) judge(inst *journeyv1.Instance, m *journey.Message) verdict {
 // restrain applies what protects a person from messages that no contract asks for.
 func (t *Turn) restrain(m *journey.Message) (verdict, bool) {
 	p := t.person.Profile()
-	if granted, known := profile.ConsentFor(p, m.Channel, m.Category); known && !granted {
+	switch granted, known := profile.ConsentFor(p, m.Channel, m.Category); {
+	case known && !granted:
 		return held("consent:" + refusedPurpose(p, m)), true
+	case !known && t.tenant.Consent[m.Category]:
+		return held("no_consent:" + m.Category), true
 	}
 	if end, within := t.tenant.Quiet.End(t.now, t.location()); within {
 		if t.tenant.QuietHold {

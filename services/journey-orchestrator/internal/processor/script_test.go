@@ -30,7 +30,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts under testdata
 //	drop KIND NAME                  a definition is deleted
 //	at TIME                         the clock moves to an RFC 3339 time
 //	advance DURATION                the clock moves on
-//	event PROFILE NAME [JSON] [traits=JSON] [consent=PURPOSE:BOOL] [historical] [internal] [page] [id=ID]
+//	event PROFILE NAME [JSON] [traits=JSON] [consent=PURPOSE:BOOL] [bot] [historical] [internal] [page] [id=ID]
 //	enter|leave PROFILE SEGMENT [historical] [merge=ID]
 //	score PROFILE SCORE VALUE
 //	merge PROFILE into PROFILE
@@ -157,6 +157,8 @@ func parseEvent(t require.TestingT, args []string) *eventv1.Event {
 			ev.MessageId = value
 		case key == "historical":
 			ev.Historical = true
+		case key == "bot":
+			ev.Bot = true
 		case key == "internal":
 			ev.Internal = true
 		case key == "page":

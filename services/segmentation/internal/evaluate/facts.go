@@ -32,6 +32,9 @@ func statesFacts(event *eventv1.Event) bool {
 	if event.GetInternal() {
 		return event.GetName() == profile.Unsubscribed
 	}
+	if event.GetBot() {
+		return false
+	}
 	return len(event.GetTraits()) > 0 || bytes.Contains(event.GetContext(), []byte(`"traits"`))
 }
 
@@ -74,7 +77,7 @@ func (p *Person) state(ev *profilev1.ResolvedEvent, late bool) error {
 func statement(event *eventv1.Event) *profilev1.ResolvedEvent {
 	kept := &eventv1.Event{
 		Type: event.GetType(), Name: event.GetName(), TimestampMs: event.GetTimestampMs(),
-		Traits: event.GetTraits(), Consent: event.GetConsent(), Internal: event.GetInternal(),
+		Traits: event.GetTraits(), Consent: event.GetConsent(), Internal: event.GetInternal(), Bot: event.GetBot(),
 	}
 	if event.GetInternal() {
 		kept.Properties = event.GetProperties()

@@ -156,7 +156,7 @@ func (p *Person) Event(ev *profilev1.ResolvedEvent) error {
 	p.event.Reset(event)
 	p.hits = p.program.Match(p.hits[:0], event.GetName(), &p.event)
 	stated := len(p.program.Wheres) > 0 && statesFacts(event)
-	if len(p.hits) == 0 && !stated && p.indifferent(at) {
+	if len(p.hits) == 0 && !stated && (event.GetBot() || p.indifferent(at)) {
 		return nil
 	}
 	cause := Cause{Kind: segmentv1.Cause_CAUSE_EVENT, ID: event.GetMessageId(), Historical: event.GetHistorical()}
