@@ -40,6 +40,9 @@ const (
 	// MaxTemplateBytes is the largest part of a template.
 	MaxTemplateBytes = 256 << 10
 
+	// MaxEventNames is how many distinct event names a source may be allowed.
+	MaxEventNames = 100_000
+
 	maxNameLength = 64
 	maxTextLength = 2000
 	maxEventName  = 200
@@ -47,5 +50,6 @@ const (
 	maxBatchBytes = 64 << 20
 	maxWeight     = 1_000_000
 	maxRate       = 100_000
+	maxEventRate  = 10_000_000
 	maxAttempts   = 50
 )

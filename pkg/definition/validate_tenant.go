@@ -15,6 +15,44 @@ func (c *checker) tenant(t *definitionv1.Tenant) {
 	c.timezone("spec.timezone", t.GetTimezone())
 	c.identity(t.GetIdentity())
 	c.pressure(t.GetPressure())
+	c.rateLimit("spec.rate_limit", t.GetRateLimit())
+	c.consent(t.GetConsent())
+}
+
+func (c *checker) consent(policy *definitionv1.ConsentPolicy) {
+	const path = "spec.consent.required"
+	c.count(path, len(policy.GetRequired()), MaxCaps)
+	for i, category := range policy.GetRequired() {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		c.slug(at, category)
+		if slices.Index(policy.GetRequired(), category) < i {
+			c.failf(at, "%q is there twice", category)
+		}
+	}
+}
+
+// rateLimit checks token buckets; one that is left out is the service's.
+func (c *checker) rateLimit(path string, limit *definitionv1.RateLimit) {
+	c.perSecond(path+".requests_per_second", limit.GetRequestsPerSecond())
+	c.perSecond(path+".events_per_second", limit.GetEventsPerSecond())
+	c.burst(path+".request_burst", limit.GetRequestBurst(), limit.GetRequestsPerSecond())
+	c.burst(path+".event_burst", limit.GetEventBurst(), limit.GetEventsPerSecond())
+}
+
+func (c *checker) perSecond(path string, rate float64) {
+	// NaN is in no range.
+	if !(rate >= 0 && rate <= maxEventRate) {
+		c.failf(path, "%g is not between 0 and %d (0 or nothing means what the service is set to)", rate, maxEventRate)
+	}
+}
+
+func (c *checker) burst(path string, burst int32, rate float64) {
+	switch {
+	case burst < 0 || burst > maxEventRate:
+		c.failf(path, "%d is not between 1 and %d (0 or nothing means what a second brings)", burst, maxEventRate)
+	case burst > 0 && rate == 0:
+		c.failf(path, "has no rate beside it (write how many a second, too)")
+	}
 }
 
 func (c *checker) identity(policy *definitionv1.IdentityPolicy) {
@@ -121,6 +159,14 @@ func (c *checker) source(s *definitionv1.Source) {
 	c.bytes("spec.max_import_event_bytes", s.GetMaxImportEventBytes(), maxEventBytes)
 	c.bytes("spec.max_import_batch_bytes", s.GetMaxImportBatchBytes(), maxBatchBytes)
 	c.duration("spec.history_after", s.GetHistoryAfter(), true)
+	c.rateLimit("spec.rate_limit", s.GetRateLimit())
+	c.perSecond("spec.max_identity_events_per_second", s.GetMaxIdentityEventsPerSecond())
+	if n := s.GetMaxEventNames(); n < 0 || n > MaxEventNames {
+		c.failf("spec.max_event_names", "%d is not between 1 and %d (0 or nothing means what the service is set to)", n, MaxEventNames)
+	}
+	if _, known := definitionv1.IpHandling_name[int32(s.GetIp())]; !known {
+		c.failf("spec.ip", "%d is not a way to handle addresses (write keep, shorten or drop)", s.GetIp())
+	}
 	c.count("spec.allowed_origins", len(s.GetAllowedOrigins()), MaxAllowedOrigins)
 	for i, origin := range s.GetAllowedOrigins() {
 		if !webOrigin.MatchString(origin) {
