@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -49,10 +50,17 @@ func (m *member) suspend(ctx context.Context, t *ownedTask) {
 	t.restoring = done
 	store := t.store
 	t.store = nil // the restore has it until it is done
+	m.metrics.suspended(t.partition)
+	before, begun := standing(store), time.Now()
 	go func() {
 		result, err := m.restore.restore(ctx, t.partition, store)
+		if err == nil {
+			err = t.recount(before, result.store)
+		}
 		if err != nil {
 			result.offsets = nil
+		} else {
+			m.metrics.restores.Record(ctx, time.Since(begun).Seconds(), m.metrics.attrs)
 		}
 		done <- result
 		m.wake()
@@ -84,7 +92,7 @@ func (m *member) resume(t *ownedTask) {
 	client.SetOffsets(offsets)
 	client.ResumeFetchPartitions(m.partitionsOf(t))
 	t.active = true
-	m.metrics.restored(t.partition)
+	m.metrics.resumed(t)
 }
 
 // closeTask drops the batch in hand and closes the store.
@@ -124,15 +132,14 @@ func (m *member) partitionsOf(t *ownedTask) map[string][]int32 {
 }
 
 // onAssigned runs before anything of the new partitions is fetched: they stay paused until their state
-// is there.
+// is there. Only then are they this member's: a resume must come after the pause.
 func (m *member) onAssigned(_ context.Context, client *kgo.Client, added map[string][]int32) {
 	if len(added) > 0 {
 		client.PauseFetchPartitions(added)
 	}
-	m.wake()
+	m.own.added(added)
 }
 
 func (m *member) onGone(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	m.own.lost(gone)
-	m.wake()
 }

@@ -33,7 +33,7 @@ func (*taskBalancer) IsCooperative() bool { return true }
 
 // JoinGroupMetadata says what this member owns and has stores for.
 func (b *taskBalancer) JoinGroupMetadata(topics []string, current map[string][]int32, generation int32) []byte {
-	b.own.joining(current)
+	b.own.only(current)
 	meta := kmsg.NewConsumerMemberMetadata()
 	meta.Version = 3
 	meta.Topics = topics
@@ -51,7 +51,7 @@ func (b *taskBalancer) JoinGroupMetadata(topics []string, current map[string][]i
 func (b *taskBalancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
 	assigned, err := kgo.ParseConsumerSyncAssignment(assignment)
 	if err == nil {
-		b.own.assigned(assigned)
+		b.own.only(assigned)
 	}
 	return assigned, err
 }

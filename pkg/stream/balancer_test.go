@@ -131,16 +131,33 @@ func TestBalanceIsTaskByTask(t *testing.T) {
 func TestOwnershipNoticesATaskThatWentAndCame(t *testing.T) {
 	changes := 0
 	o := newOwnership(func() { changes++ })
-	o.assigned(map[string][]int32{"x": {0, 1}})
+	assign := func(all, come map[string][]int32) {
+		o.only(all)
+		_, synced := o.owned()
+		require.Equal(t, changes > 1, synced, "the callback comes after the sync")
+		o.added(come)
+	}
+	assign(map[string][]int32{"x": {0, 1}}, map[string][]int32{"x": {0, 1}})
 	first, synced := o.owned()
 	require.True(t, synced)
-	o.joining(map[string][]int32{"x": {1}})
-	o.assigned(map[string][]int32{"x": {0, 1}})
+	require.Len(t, first, 2)
+	o.only(map[string][]int32{"x": {1}})
+	assign(map[string][]int32{"x": {0, 1}}, map[string][]int32{"x": {0}})
 	second, _ := o.owned()
 	require.NotEqual(t, first[0], second[0])
 	require.Equal(t, first[1], second[1])
 	o.lost(map[string][]int32{"x": {1}})
 	third, _ := o.owned()
 	require.Len(t, third, 1)
-	require.Equal(t, 4, changes)
+	require.Equal(t, 6, changes)
+}
+
+func TestOwnershipNoticesAnotherTopicOfATask(t *testing.T) {
+	o := newOwnership(func() {})
+	o.added(map[string][]int32{"x": {0}})
+	first, _ := o.owned()
+	o.only(map[string][]int32{"x": {0}, "y": {0}})
+	o.added(map[string][]int32{"y": {0}})
+	second, _ := o.owned()
+	require.NotEqual(t, first[0], second[0], "the callback has paused y: the task has to be resumed")
 }

@@ -5,12 +5,14 @@ import (
 	"sync"
 )
 
-// ownership knows which tasks this member owns at any moment. It is fed by the group protocol itself (the
-// metadata of every join and the assignment of every sync) and not by the revoke callbacks alone: a
-// GroupTransactSession passes on only the first of several revokes between two transactions.
+// ownership knows which tasks this member owns at any moment. What it loses is told by the group protocol
+// itself (the metadata of every join and the assignment of every sync) and not by the revoke callbacks
+// alone: a GroupTransactSession passes on only the first of several revokes between two transactions. What
+// it gets is told by the assign callback, after it has paused the partitions: whoever learned of a task
+// from the sync could have restored and resumed it before the callback pauses it, for good.
 //
 // A task that went away and came back has a new stint, so that its owner notices even if it did not look
-// in between.
+// in between. So has one that gets another of its topics, which is paused as all that is new.
 type ownership struct {
 	changed func() // called after every change, without the lock
 
@@ -24,25 +26,21 @@ func newOwnership(changed func()) *ownership {
 	return &ownership{changed: changed, stints: make(map[int32]uint64)}
 }
 
-// joining is told what the member still owns when it joins: everything else is gone.
-func (o *ownership) joining(current map[string][]int32) {
-	tasks := taskSet(current)
+// only is told all that this member has, when it joins and when it is assigned: everything else is gone.
+func (o *ownership) only(have map[string][]int32) {
+	tasks := taskSet(have)
 	o.update(func() {
 		maps.DeleteFunc(o.stints, func(task int32, _ uint64) bool { return !tasks[task] })
 	})
 }
 
-// assigned is told the whole new assignment.
-func (o *ownership) assigned(assigned map[string][]int32) {
-	tasks := taskSet(assigned)
+// added is told what has come with an assignment, paused by then; it may be nothing.
+func (o *ownership) added(come map[string][]int32) {
 	o.update(func() {
 		o.synced = true
-		maps.DeleteFunc(o.stints, func(task int32, _ uint64) bool { return !tasks[task] })
-		for task := range tasks {
-			if _, ok := o.stints[task]; !ok {
-				o.next++
-				o.stints[task] = o.next
-			}
+		for task := range taskSet(come) {
+			o.next++
+			o.stints[task] = o.next
 		}
 	})
 }

@@ -14,6 +14,9 @@ import (
 // session is one membership of the group, with or without transactions.
 type session interface {
 	client() *kgo.Client
+	// open takes the place of an instance of the same id that died: its transaction ends at once instead of
+	// after its time-out, for which everybody who reads what it wrote would wait, this member first.
+	open(ctx context.Context) error
 	begin() error
 	// end flushes and tries to commit or aborts. committed false without an error: the transaction was
 	// aborted and the session can go on. After an error it cannot, and what happened is not known.
@@ -48,6 +51,8 @@ func memberOptions(top *Topology, cfg Config, base []kgo.Opt, balancer kgo.Group
 		kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Markers of transactions count for the position: without them an idle stage would look behind for ever.
+		kgo.KeepControlRecords(),
 		// What is fetched ahead is bounded: many stages share a process.
 		kgo.FetchMaxBytes(8<<20),
 		kgo.FetchMaxPartitionBytes(2<<20),
@@ -94,6 +99,16 @@ func newExactlyOnce(top *Topology, cfg Config, opts []kgo.Opt) (*exactlyOnce, er
 func (s *exactlyOnce) client() *kgo.Client { return s.session.Client() }
 func (s *exactlyOnce) begin() error        { return s.session.Begin() }
 func (s *exactlyOnce) close()              { s.session.Close() }
+
+func (s *exactlyOnce) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	// The client would ask for its producer id with its first record. The asking is what ends the transaction.
+	if _, _, err := s.session.Client().ProducerID(ctx); err != nil {
+		return fmt.Errorf("taking over the transactional id: %w", err)
+	}
+	return nil
+}
 
 func (s *exactlyOnce) end(ctx context.Context, commit bool, fence []fenceOffset) (bool, error) {
 	if commit {
@@ -158,9 +173,10 @@ func newAtLeastOnce(opts []kgo.Opt) (*atLeastOnce, error) {
 	return &atLeastOnce{kafka: client}, nil
 }
 
-func (s *atLeastOnce) client() *kgo.Client { return s.kafka }
-func (s *atLeastOnce) begin() error        { return nil }
-func (s *atLeastOnce) close()              { s.kafka.Close() }
+func (s *atLeastOnce) client() *kgo.Client        { return s.kafka }
+func (s *atLeastOnce) open(context.Context) error { return nil }
+func (s *atLeastOnce) begin() error               { return nil }
+func (s *atLeastOnce) close()                     { s.kafka.Close() }
 
 func (s *atLeastOnce) end(ctx context.Context, commit bool, _ []fenceOffset) (bool, error) {
 	if !commit {
