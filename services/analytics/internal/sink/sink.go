@@ -34,6 +34,10 @@ import (
 // DefaultGroup is the consumer group.
 const DefaultGroup = "sillage.analytics"
 
+// sessionTimeout is when Kafka gives the partitions of an instance that is gone to others. The group waits
+// for an instance that died before it gives the one that was started in its place anything.
+const sessionTimeout = 10 * time.Second
+
 // Limits bound a batch of one partition, and all that is buffered.
 type Limits struct {
 	// Records and Bytes end a batch when it is large.
@@ -96,6 +100,9 @@ func (s *Sink) Start(context.Context) error {
 		// Partitions change hands only between two rounds of the loop, which owns the buffers.
 		kgo.BlockRebalanceOnPoll(),
 		kgo.RebalanceTimeout(2*time.Minute),
+		// As long as that, nobody's rows come after an instance died.
+		kgo.SessionTimeout(sessionTimeout),
+		kgo.HeartbeatInterval(sessionTimeout/4),
 		// Half of the bound of the buffers: what the client holds comes on top.
 		kgo.FetchMaxBytes(int32(min(s.cfg.Limits.Buffered/4, 32<<20))),
 		kgo.OnPartitionsAssigned(s.assigned),

@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sillage-cdp/sillage/pkg/embedded/clickhouse/clickhousetest"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
@@ -107,6 +108,33 @@ func TestABadRowOrRecordCostsNothingElse(t *testing.T) {
 	s.eventually(60, "SELECT count() FROM events")
 	s.eventually(1, "SELECT count() FROM unreadable_records WHERE topic = 'sends.v1' AND value = '\\xff'")
 	s.eventually(1, "SELECT count() FROM unreadable_records WHERE topic = 'profile.log.v1'")
+}
+
+// TestADeadInstanceIsMissedSoon: the group waits for an instance that died as long as it asked for when it
+// joined, and no row is written meanwhile.
+func TestADeadInstanceIsMissedSoon(t *testing.T) {
+	cluster := kafkatest.StartCluster(t)
+	asked := make(chan int32, 1)
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		join, ok := req.(*kmsg.JoinGroupRequest)
+		if ok {
+			select {
+			case asked <- join.SessionTimeoutMillis:
+			default:
+			}
+		}
+		return nil, nil, false
+	})
+	s := &scene{t: t, kafka: kafka.NewDefaultConfig()}
+	s.kafka.Brokers, s.kafka.Partitions = cluster.ListenAddrs(), 2
+	client, err := kgo.NewClient(s.kafka.Options(slog.New(slog.DiscardHandler))...)
+	require.NoError(t, err)
+	defer client.Close()
+	require.NoError(t, s.kafka.EnsureTopics(t.Context(), client, topics.All()))
+	k := s.start(nil)
+	defer func() { require.NoError(t, k.Stop(context.Background())) }()
+	require.LessOrEqual(t, <-asked, int32(10_000))
 }
 
 // faulty fails inserts before they are sent, after they were taken, or cuts the sink off right there.
