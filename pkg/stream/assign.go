@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -50,17 +49,10 @@ func (m *member) suspend(ctx context.Context, t *ownedTask) {
 	t.restoring = done
 	store := t.store
 	t.store = nil // the restore has it until it is done
-	m.metrics.suspended(t.partition)
-	before, begun := standing(store), time.Now()
 	go func() {
 		result, err := m.restore.restore(ctx, t.partition, store)
-		if err == nil {
-			err = t.recount(before, result.store)
-		}
 		if err != nil {
 			result.offsets = nil
-		} else {
-			m.metrics.restores.Record(ctx, time.Since(begun).Seconds(), m.metrics.attrs)
 		}
 		done <- result
 		m.wake()
@@ -92,7 +84,7 @@ func (m *member) resume(t *ownedTask) {
 	client.SetOffsets(offsets)
 	client.ResumeFetchPartitions(m.partitionsOf(t))
 	t.active = true
-	m.metrics.resumed(t)
+	m.metrics.restored(t.partition)
 }
 
 // closeTask drops the batch in hand and closes the store.

@@ -33,7 +33,6 @@ type member struct {
 	own     *ownership
 	tasks   map[int32]*ownedTask
 	ready   *readiness
-	health  *health
 
 	wakeups    chan struct{}
 	rollbacks  int        // transactions in a row that did not commit
@@ -58,7 +57,6 @@ type ownedTask struct {
 	endMu   sync.Mutex                // guards logEnd
 	logEnd  int64                     // after the last changelog record of the transaction in hand
 	samples taskCount
-	pending pending // of the store; changed by whoever has the store
 }
 
 // errRebuild says that the session is of no more use and a new one has to be made.
@@ -81,7 +79,6 @@ func (m *member) run(ctx context.Context) error {
 			return nil
 		}
 		if !m.hasWork(fetches) {
-			m.skipMarkers(fetches)
 			continue
 		}
 		if err := m.transact(ctx, fetches); err != nil {
@@ -108,8 +105,6 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 	if waiting && !due.After(now) {
 		return m.poll(nil, m.cfg.MaxBatchRecords) //nolint:staticcheck // kgo: without a context it takes what is there
 	}
-	m.health.rest(true)
-	defer m.health.rest(false)
 	ctx, cancel := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
@@ -179,7 +174,7 @@ func (m *member) firstDue() (first time.Time, found bool) {
 }
 
 func (m *member) hasWork(fetches kgo.Fetches) bool {
-	if dataRecords(fetches) > 0 {
+	if fetches.NumRecords() > 0 {
 		return true
 	}
 	due, waiting := m.firstDue()
@@ -189,7 +184,6 @@ func (m *member) hasWork(fetches kgo.Fetches) bool {
 // transact collects records and timers in one transaction, for as long as CommitInterval and the bounds
 // of a batch allow and there is something to do, and ends it.
 func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
-	m.health.begin()
 	if err := m.session.begin(); err != nil {
 		return fmt.Errorf("%w: beginning a transaction: %w", errRebuild, err)
 	}
@@ -210,7 +204,6 @@ func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 			break
 		}
 		if !m.hasWork(fetches) {
-			m.skipMarkers(fetches)
 			break
 		}
 	}
@@ -312,14 +305,12 @@ func (m *member) workTask(t *ownedTask, now time.Time) {
 	var rec Record
 	for _, p := range t.input {
 		for _, r := range p.Records {
-			if !r.Attrs.IsControl() {
-				toRecord(r, &rec)
-				t.task.process(&rec)
-			}
+			toRecord(r, &rec)
+			t.task.process(&rec)
 			t.offsets[p.Topic] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
 		}
 		t.lag = max(0, p.LastStableOffset-t.offsets[p.Topic].Offset)
-		m.metrics.lag.stable(p.Topic, p.Partition, p.LastStableOffset)
+		m.metrics.position(p.Topic, p.Partition, t.lag)
 		m.emit(t)
 		if t.task.fault() != nil {
 			break
@@ -360,14 +351,14 @@ func (m *member) emit(t *ownedTask) {
 	}
 }
 
-func (m *member) produced(r *kgo.Record, err error) {
+func (m *member) produced(_ *kgo.Record, err error) {
 	if err == nil {
 		return
 	}
 	m.failMu.Lock()
 	defer m.failMu.Unlock()
 	if m.produceErr == nil {
-		m.produceErr = fmt.Errorf("writing to %s: %w", r.Topic, err)
+		m.produceErr = err
 	}
 }
 
@@ -376,7 +367,10 @@ func (m *member) takeProduceErr() error {
 	defer m.failMu.Unlock()
 	err := m.produceErr
 	m.produceErr = nil
-	return err
+	if err != nil {
+		return fmt.Errorf("writing to Kafka: %w", err)
+	}
+	return nil
 }
 
 func (m *member) storeDir() string { return filepath.Join(m.dir, m.top.Name) }

@@ -51,8 +51,6 @@ func memberOptions(top *Topology, cfg Config, base []kgo.Opt, balancer kgo.Group
 		kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		// Markers of transactions count for the position: without them an idle stage would look behind for ever.
-		kgo.KeepControlRecords(),
 		// What is fetched ahead is bounded: many stages share a process.
 		kgo.FetchMaxBytes(8<<20),
 		kgo.FetchMaxPartitionBytes(2<<20),
