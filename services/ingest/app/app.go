@@ -37,8 +37,14 @@ type Config struct {
 	MaxBufferedBytes int64 `koanf:"max_buffered_bytes"`
 	// MaxInFlightBytes bounds the bodies in memory; beyond it requests get 503 at once.
 	MaxInFlightBytes int64 `koanf:"max_in_flight_bytes"`
-	// RateLimit is for each source.
-	RateLimit RateLimit `koanf:"rate_limit"`
+	// RateLimit is for each source and TenantRateLimit for each tenant whose definition says nothing else.
+	RateLimit       RateLimit `koanf:"rate_limit"`
+	TenantRateLimit RateLimit `koanf:"tenant_rate_limit"`
+	// MaxIdentityEventsPerSecond bounds each identity of a source that says nothing else, with 25 seconds'
+	// worth at once; 0 turns it off.
+	MaxIdentityEventsPerSecond float64 `koanf:"max_identity_events_per_second"`
+	// MaxEventNames bounds the distinct event names of a source that says nothing else.
+	MaxEventNames int `koanf:"max_event_names"`
 	// TooLargeStatus413 answers 413 instead of 400 to a body that is too large; some clients retry that.
 	TooLargeStatus413 bool `koanf:"too_large_status_413"`
 	// TrustedProxies are prefixes (`10.0.0.0/8`) of proxies whose X-Forwarded-For is believed.
@@ -51,12 +57,24 @@ type Config struct {
 	ScriptsDir string `koanf:"scripts_dir"`
 }
 
-// RateLimit is a token bucket.
+// RateLimit is token buckets.
 type RateLimit struct {
-	// RequestsPerSecond refills the bucket; 0 turns the limit off.
+	// RequestsPerSecond refills the bucket of requests; 0 turns it off.
 	RequestsPerSecond float64 `koanf:"requests_per_second"`
-	// Burst is the size of the bucket, at least 1 if the limit is on.
+	// Burst is its size, at least 1 if it is on.
 	Burst int `koanf:"burst"`
+	// EventsPerSecond refills the bucket of events; 0 turns it off.
+	EventsPerSecond float64 `koanf:"events_per_second"`
+	// EventBurst is its size, at least 1 if it is on.
+	EventBurst int `koanf:"event_burst"`
+}
+
+func (r RateLimit) validate(name string) error {
+	bad := func(rate float64, burst int) bool { return rate < 0 || burst < 0 || rate > 0 && burst < 1 }
+	if bad(r.RequestsPerSecond, r.Burst) || bad(r.EventsPerSecond, r.EventBurst) {
+		return fmt.Errorf("%s: requests_per_second and events_per_second must not be negative, and need a burst of at least 1", name)
+	}
+	return nil
 }
 
 // NewDefaultConfig suits one process of a gigabyte.
@@ -65,6 +83,9 @@ func NewDefaultConfig() Config {
 		AckTimeout:       1800 * time.Millisecond,
 		MaxBufferedBytes: 32 << 20,
 		MaxInFlightBytes: 48 << 20,
+
+		MaxIdentityEventsPerSecond: 100,
+		MaxEventNames:              5000,
 	}
 }
 
@@ -84,8 +105,12 @@ func (c Config) Validate() error {
 	if c.MaxInFlightBytes < 2*least || c.MaxInFlightBytes > 1<<32 {
 		errs = append(errs, fmt.Errorf("max_in_flight_bytes: %d is not between %d and %d", c.MaxInFlightBytes, 2*least, int64(1<<32)))
 	}
-	if r := c.RateLimit; r.RequestsPerSecond < 0 || r.RequestsPerSecond > 0 && r.Burst < 1 {
-		errs = append(errs, errors.New("rate_limit: requests_per_second must not be negative, and needs a burst of at least 1"))
+	errs = append(errs, c.RateLimit.validate("rate_limit"), c.TenantRateLimit.validate("tenant_rate_limit"))
+	if c.MaxIdentityEventsPerSecond < 0 {
+		errs = append(errs, fmt.Errorf("max_identity_events_per_second: %g is below 0 (0 means no bound)", c.MaxIdentityEventsPerSecond))
+	}
+	if c.MaxEventNames < 1 || c.MaxEventNames > definition.MaxEventNames {
+		errs = append(errs, fmt.Errorf("max_event_names: %d is not between 1 and %d", c.MaxEventNames, definition.MaxEventNames))
 	}
 	if _, err := c.publicURL(); err != nil {
 		errs = append(errs, err)
@@ -156,8 +181,11 @@ func New(cfg Config, deps Deps) (*App, error) {
 		return nil, err
 	}
 	h, err := httpapi.New(httpapi.Config{
-		MaxInFlightBytes:  cfg.MaxInFlightBytes,
-		RateLimit:         httpapi.RateLimit(cfg.RateLimit),
+		MaxInFlightBytes: cfg.MaxInFlightBytes,
+		Limits: httpapi.Limits{
+			Source: httpapi.RateLimit(cfg.RateLimit), Tenant: httpapi.RateLimit(cfg.TenantRateLimit),
+			IdentityEventsPerSecond: cfg.MaxIdentityEventsPerSecond, EventNames: cfg.MaxEventNames,
+		},
 		TooLargeStatus413: cfg.TooLargeStatus413,
 		TrustedProxies:    proxies,
 		PublicURL:         public,

@@ -171,8 +171,8 @@ func TestWrongBroker(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	require.NoError(t, app.NewDefaultConfig().Validate())
-	_, err := app.New(app.Config{Linger: time.Second, RateLimit: app.RateLimit{RequestsPerSecond: 1}, TrustedProxies: []string{"10.0.0.0/8", "here"}}, app.Deps{})
-	for _, field := range []string{"ack_timeout", "linger", "max_buffered_bytes", "max_in_flight_bytes", "rate_limit", "trusted_proxies[1]"} {
+	_, err := app.New(app.Config{Linger: time.Second, RateLimit: app.RateLimit{RequestsPerSecond: 1}, TenantRateLimit: app.RateLimit{EventsPerSecond: 1}, MaxIdentityEventsPerSecond: -1, TrustedProxies: []string{"10.0.0.0/8", "here"}}, app.Deps{})
+	for _, field := range []string{"ack_timeout", "linger", "max_buffered_bytes", "max_in_flight_bytes", "rate_limit", "tenant_rate_limit", "max_identity_events_per_second", "max_event_names", "trusted_proxies[1]"} {
 		require.ErrorContains(t, err, field)
 	}
 }

@@ -3,21 +3,21 @@ package app_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
+	"github.com/sillage-cdp/sillage/pkg/server/httpserver"
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	"github.com/sillage-cdp/sillage/services/ingest/app"
 )
@@ -35,14 +35,27 @@ func serveAsChild(brokers []string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil || a.Start(context.Background()) != nil {
+	server := httpserver.New(httpserver.Config{Name: "ingest", Addr: "127.0.0.1:0"}, a.Handler(), slog.New(slog.DiscardHandler))
+	if err := errors.Join(a.Start(context.Background()), server.Start(context.Background())); err != nil {
 		fmt.Fprintln(os.Stderr, "starting:", err)
 		os.Exit(1)
 	}
-	fmt.Fprintln(os.Stdout, listener.Addr())
-	server := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: time.Second}
-	_ = server.Serve(listener) // until killed
+	fmt.Fprintln(os.Stdout, server.Addr())
+	<-server.Failed() // until killed
+}
+
+// child starts the service as a process of its own and returns it with its address.
+func child(t *testing.T, brokers []string) (*exec.Cmd, string) {
+	t.Helper()
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), envChild+"="+strings.Join(brokers, ","))
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	address, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	return c, strings.TrimSpace(address)
 }
 
 // kill -9 under 64 connections: whatever was answered 200 is in Kafka.
@@ -51,14 +64,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	var mu sync.Mutex
 	acknowledged := map[string]bool{}
 	for round := range 3 {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), envChild+"="+strings.Join(s.brokers, ","))
-		child.Stderr = os.Stderr
-		out, err := child.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, child.Start())
-		address, err := bufio.NewReader(out).ReadString('\n')
-		require.NoError(t, err)
+		service, address := child(t, s.brokers)
 
 		const enough = 1500
 		done := make(chan struct{})
@@ -69,7 +75,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 			clients.Go(func() {
 				for i := 0; ; i++ {
 					id := fmt.Sprintf("%d-%d-%d", round, c, i)
-					req, _ := http.NewRequest(http.MethodPost, "http://"+strings.TrimSpace(address)+"/v1/track", strings.NewReader(track(id)))
+					req, _ := http.NewRequest(http.MethodPost, "http://"+address+"/v1/track", strings.NewReader(track(id)))
 					req.SetBasicAuth(webKey, "")
 					res, err := transport.RoundTrip(req)
 					if err != nil {
@@ -89,10 +95,10 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 			})
 		}
 		<-done
-		require.NoError(t, child.Process.Kill())
+		require.NoError(t, service.Process.Kill())
 		clients.Wait()
 		transport.CloseIdleConnections()
-		require.Error(t, child.Wait(), "killed")
+		require.Error(t, service.Wait(), "killed")
 	}
 	ids := s.messageIDs()
 	for id := range acknowledged {

@@ -78,6 +78,7 @@ const writeKey = "bench-write-key"
 func newIngest(ctx context.Context, b *broker) (*ingest.App, error) {
 	cfg := ingest.NewDefaultConfig()
 	cfg.AckTimeout = 10 * time.Second
+	cfg.MaxIdentityEventsPerSecond = 1e9 // one visitor sends all that there is
 	app, err := ingest.New(cfg, ingest.Deps{
 		Kafka: b.kafka, Clock: clock.System{}, Logger: quiet, Telemetry: telemetry.Nop(),
 		Definitions: definition.Static(definition.NewSnapshot(

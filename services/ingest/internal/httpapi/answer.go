@@ -48,7 +48,7 @@ func busy(message string, retryAfter int) answer {
 // tooMany is the answer to a source beyond its rate. Clients read whole seconds, at most 300 of them.
 func tooMany(delay time.Duration) answer {
 	seconds := min(max(int(math.Ceil(delay.Seconds())), 1), 300)
-	return answer{status: http.StatusTooManyRequests, message: "the source sends too fast", retryAfter: seconds, reset: seconds}
+	return answer{status: http.StatusTooManyRequests, message: "too much is sent at once; send it again later", retryAfter: seconds, reset: seconds}
 }
 
 // verbose is true for a client that wants to know the fate of every event.

@@ -20,6 +20,8 @@ import (
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	ledgerv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ledger/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/door"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/producer"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
@@ -29,20 +31,31 @@ type Writer interface {
 	Write(ctx context.Context, batch *producer.Batch) error
 }
 
-// RateLimit is a token bucket for each source, in requests.
+// RateLimit is token buckets, in requests and in events. A rate of 0 turns its bucket off; a burst of 0 is
+// what a second brings.
 type RateLimit struct {
-	// RequestsPerSecond refills the bucket; 0 turns the limit off.
 	RequestsPerSecond float64
-	// Burst is the size of the bucket.
-	Burst int
+	Burst             int
+	EventsPerSecond   float64
+	EventBurst        int
+}
+
+// Limits hold where definitions say nothing else.
+type Limits struct {
+	// Source and Tenant are for each source and each tenant.
+	Source, Tenant RateLimit
+	// IdentityEventsPerSecond bounds each identity; 0 turns it off.
+	IdentityEventsPerSecond float64
+	// EventNames is how many distinct names of events a source may use.
+	EventNames int
 }
 
 // Config bounds and tunes the handler.
 type Config struct {
 	// MaxInFlightBytes bounds the bodies and encoded events of all requests together.
 	MaxInFlightBytes int64
-	// RateLimit is per source.
-	RateLimit RateLimit
+	// Limits are the defaults of definitions.
+	Limits Limits
 	// TooLargeStatus413 answers 413 instead of 400 to a body that is too large; some clients then retry.
 	TooLargeStatus413 bool
 	// TrustedProxies may state the caller's address in X-Forwarded-For, and the service's own in
@@ -72,6 +85,7 @@ type Handler struct {
 	logger   *slog.Logger
 	tracer   trace.Tracer
 	sources  *sources
+	door     *door.Door
 	metrics  *metrics
 	reader   reader
 	budget   *budget
@@ -94,7 +108,8 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	h := &Handler{
 		cfg: cfg, writer: deps.Writer, clock: deps.Clock, logger: deps.Logger,
 		tracer:  deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/services/ingest"),
-		sources: newSources(deps.Definitions, cfg.RateLimit),
+		sources: newSources(deps.Definitions, cfg.Limits, deps.Clock),
+		door:    door.New(),
 		budget:  &budget{limit: cfg.MaxInFlightBytes},
 		entropy: &entropy{from: rand.Reader},
 		routes:  newRoutes(), constant: newConstantHeaders(), scriptName: newScriptName(),
@@ -212,6 +227,9 @@ func (q *request) handle() answer {
 	if limit := q.source.bodyLimit(q.call); len(q.body.bytes) > limit {
 		return q.refuse(tooLarge(limit))
 	}
+	if a, ok := q.spend(limit.Events, q.decoder.Items()); !ok {
+		return a
+	}
 	return q.accept()
 }
 
@@ -230,16 +248,18 @@ func (q *request) authenticate(key string) (answer, bool) {
 		q.metrics.unauthorized(q.http.Context(), "origin")
 		q.source = nil
 		return foreignOrigin(), false
-	case q.source.limiter == nil:
+	}
+	return q.spend(limit.Calls, 1)
+}
+
+// spend takes calls or events from what the source and the tenant may send.
+func (q *request) spend(unit limit.Unit, n int) (answer, bool) {
+	wait, at := limit.Take(q.now, unit, n, q.source.quotas[:]...)
+	if wait == 0 {
 		return answer{}, true
 	}
-	reservation := q.source.limiter.ReserveN(q.now, 1)
-	delay := reservation.DelayFrom(q.now)
-	if delay == 0 {
-		return answer{}, true
-	}
-	reservation.CancelAt(q.now)
-	return tooMany(delay), false
+	q.metrics.limited(q.http.Context(), q.source, [...]string{"source", "tenant"}[at], unit.String())
+	return tooMany(wait), false
 }
 
 // checkKeys compares the key that came ahead with that of the body; either will do, two that differ will not.
@@ -327,10 +347,15 @@ func (q *request) refuse(bad *wire.Problem) answer {
 func (q *request) accept() answer {
 	var failure error
 	q.batch.Reserve(q.decoder.Items())
-	arrival := wire.Arrival{Now: q.now, ClientIP: clientIP(q.http, q.cfg.TrustedProxies), Server: q.to.server, Entropy: q.entropy}
+	arrival := wire.Arrival{Now: q.now, ClientIP: clientIP(q.http, q.cfg.TrustedProxies), Server: q.to.server, Entropy: q.entropy, Admit: q.admit}
 	out := q.decoder.Decode(&q.source.Source, arrival, func(ev *eventv1.Event) {
 		failure = errors.Join(failure, q.batch.AddEvent(ev))
 	})
+	if !q.call.Many() && len(out.Rejections) > 0 && out.Rejections[0].Code == wire.IdentityTooFast {
+		// Nothing is lost: the client sends it again.
+		q.metrics.limited(q.http.Context(), q.source, "identity", limit.Events.String())
+		return tooMany(time.Second)
+	}
 	for _, r := range out.Rejections {
 		failure = errors.Join(failure, q.note(r))
 	}
@@ -342,6 +367,11 @@ func (q *request) accept() answer {
 	}
 	q.metrics.outcome(q.http.Context(), q.source, &out)
 	return q.accepted(&out)
+}
+
+// admit is the door for an event of this request.
+func (q *request) admit(ev *eventv1.Event) *wire.Problem {
+	return q.door.Admit(ev, q.source.rules, door.Visit{Now: q.now, Import: q.call == wire.Import})
 }
 
 // accepted is the answer once Kafka has everything.

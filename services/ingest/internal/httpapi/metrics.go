@@ -18,6 +18,7 @@ import (
 type metrics struct {
 	requests      metric.Int64Counter
 	denied        metric.Int64Counter
+	limits        metric.Int64Counter
 	bodies        metric.Int64Counter
 	accepted      metric.Int64Counter
 	rejected      metric.Int64Counter
@@ -40,9 +41,10 @@ type statusOf struct {
 func newMetrics(provider metric.MeterProvider, inFlight *budget) (*metrics, error) {
 	meter := provider.Meter("github.com/sillage-cdp/sillage/services/ingest")
 	m := &metrics{byStatus: make(map[statusOf]metric.AddOption)}
-	var errs [9]error
+	var errs [10]error
 	m.requests, errs[0] = meter.Int64Counter("sillage.ingest.requests", metric.WithUnit("{request}"), metric.WithDescription("Requests by call and status."))
 	m.denied, errs[1] = meter.Int64Counter("sillage.ingest.requests.denied", metric.WithUnit("{request}"), metric.WithDescription("Requests without a usable write key, by reason."))
+	m.limits, errs[9] = meter.Int64Counter("sillage.ingest.requests.limited", metric.WithUnit("{request}"), metric.WithDescription("Requests answered 429, by source, by whose limit it was (source, tenant, identity) and in what (calls, events)."))
 	m.bodies, errs[2] = meter.Int64Counter("sillage.ingest.body.size", metric.WithUnit("By"), metric.WithDescription("Bytes of bodies, inflated."))
 	m.accepted, errs[3] = meter.Int64Counter("sillage.ingest.events.accepted", metric.WithUnit("{event}"), metric.WithDescription("Events that Kafka has acknowledged."))
 	m.rejected, errs[4] = meter.Int64Counter("sillage.ingest.events.rejected", metric.WithUnit("{event}"), metric.WithDescription("Events refused, by reason."))
@@ -83,6 +85,10 @@ func (m *metrics) request(ctx context.Context, call wire.Call, status int) {
 
 func (m *metrics) unauthorized(ctx context.Context, reason string) {
 	m.denied.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
+func (m *metrics) limited(ctx context.Context, s *source, whose, unit string) {
+	m.limits.Add(ctx, 1, s.attributes, metric.WithAttributes(attribute.String("limit", whose), attribute.String("unit", unit)))
 }
 
 func (m *metrics) body(ctx context.Context, size int) { m.bodies.Add(ctx, int64(size)) }

@@ -1,17 +1,20 @@
 package httpapi
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"golang.org/x/time/rate"
 
+	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/door"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/identifier"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
 
@@ -30,8 +33,10 @@ type source struct {
 	maxBatchBytes, maxImportBatchBytes int
 	disabled                           bool
 	origins                            *origins
-	limiter                            *rate.Limiter
-	attributes                         metric.MeasurementOption
+	rules                              *door.Rules
+	// quotas are the source's and the tenant's; either may be nil.
+	quotas     [2]*limit.Quota
+	attributes metric.MeasurementOption
 }
 
 // bodyLimit is the largest body of a call.
@@ -48,11 +53,11 @@ func (s *source) bodyLimit(call wire.Call) int {
 // sources finds the source of a write key. It keeps what it has resolved until the definitions change.
 type sources struct {
 	definitions definition.Provider
-	rate        RateLimit
+	limits      Limits
+	clock       clock.Clock
 	current     atomic.Pointer[resolved]
-
-	mu       sync.Mutex // guards limiters
-	limiters map[string]*rate.Limiter
+	quotas      limit.Quotas
+	names       limit.Names
 }
 
 // resolved belongs to one revision of the definitions.
@@ -61,12 +66,16 @@ type resolved struct {
 	byDef    sync.Map // *definitionv1.Definition to *source
 }
 
-func newSources(definitions definition.Provider, limit RateLimit) *sources {
-	return &sources{definitions: definitions, rate: limit, limiters: make(map[string]*rate.Limiter)}
+func newSources(definitions definition.Provider, limits Limits, now clock.Clock) *sources {
+	return &sources{definitions: definitions, limits: limits, clock: now}
 }
 
-// byKey is the source of a write key, nil if there is none.
+// byKey is the source of a write key, nil if there is none. A key that nobody has costs a hash and a look
+// into memory, as any other does: there is nothing to remember about it.
 func (s *sources) byKey(key string) *source {
+	if len(key) > definition.MaxWriteKeyLength {
+		return nil
+	}
 	snapshot := s.definitions.Snapshot()
 	def, ok := snapshot.SourceByWriteKey(key)
 	if !ok {
@@ -89,6 +98,7 @@ func (s *sources) byKey(key string) *source {
 func (s *sources) resolve(snapshot *definition.Snapshot, def *definitionv1.Definition) *source {
 	spec := def.GetSource()
 	tenant := snapshot.Tenant(def.GetTenant()).GetTenantSpec()
+	name := def.GetTenant() + "/" + def.GetName()
 	set := attribute.NewSet(attribute.String("tenant", def.GetTenant()), attribute.String("source", def.GetName()))
 	return &source{
 		Source: wire.Source{
@@ -104,24 +114,45 @@ func (s *sources) resolve(snapshot *definition.Snapshot, def *definitionv1.Defin
 		maxImportBatchBytes: orDefault(spec.GetMaxImportBatchBytes(), defaultImportBatchBytes),
 		disabled:            spec.GetDisabled(),
 		origins:             newOrigins(spec.GetAllowedOrigins()),
-		limiter:             s.limiter(def.GetTenant() + "/" + def.GetName()),
-		attributes:          metric.WithAttributeSet(set),
+		rules:               s.rules(name, spec),
+		quotas: [2]*limit.Quota{
+			s.quotas.For("source "+name, rates(spec.GetRateLimit(), s.limits.Source), s.clock.Now()),
+			s.quotas.For("tenant "+def.GetTenant(), rates(tenant.GetRateLimit(), s.limits.Tenant), s.clock.Now()),
+		},
+		attributes: metric.WithAttributeSet(set),
 	}
 }
 
-// limiter is the bucket of a source; it outlives a change of the definitions. Nil if rates are not limited.
-func (s *sources) limiter(name string) *rate.Limiter {
-	if s.rate.RequestsPerSecond <= 0 {
-		return nil
+// rules are what a source's events are held to.
+func (s *sources) rules(name string, spec *definitionv1.Source) *door.Rules {
+	r := &door.Rules{
+		Names: s.names.For(name), MaxNames: orDefault(spec.GetMaxEventNames(), s.limits.EventNames),
+		Identity: limit.Rate{PerSecond: s.limits.IdentityEventsPerSecond},
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, ok := s.limiters[name]
-	if !ok {
-		l = rate.NewLimiter(rate.Limit(s.rate.RequestsPerSecond), s.rate.Burst)
-		s.limiters[name] = l
+	if own := spec.GetMaxIdentityEventsPerSecond(); own > 0 {
+		r.Identity.PerSecond = own
 	}
-	return l
+	r.Identity.Burst = int(min(max(identityBurst*r.Identity.PerSecond, 1), math.MaxInt32))
+	return r
+}
+
+// identityBurst is how many seconds' worth of events an identity may send at once, after a silence: a phone
+// that was offline empties its queue. At the default rate it is a batch as long as batches may be.
+const identityBurst = 25
+
+// rates are what a definition says, else what the service is set to.
+func rates(own *definitionv1.RateLimit, otherwise RateLimit) limit.Rates {
+	r := limit.Rates{
+		Calls:  limit.Rate{PerSecond: otherwise.RequestsPerSecond, Burst: otherwise.Burst},
+		Events: limit.Rate{PerSecond: otherwise.EventsPerSecond, Burst: otherwise.EventBurst},
+	}
+	if own.GetRequestsPerSecond() > 0 {
+		r.Calls = limit.Rate{PerSecond: own.GetRequestsPerSecond(), Burst: int(own.GetRequestBurst())}
+	}
+	if own.GetEventsPerSecond() > 0 {
+		r.Events = limit.Rate{PerSecond: own.GetEventsPerSecond(), Burst: int(own.GetEventBurst())}
+	}
+	return r
 }
 
 // historyAfter is a source's limit; control refuses a definition in which it cannot be read, so that the

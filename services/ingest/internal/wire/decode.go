@@ -212,6 +212,12 @@ func (d *Decoder) takeScanned(index int, text string, ok bool, emit func(*eventv
 		d.reject(index, text, problem(EventTooLarge, "the event takes more than %d bytes in the log", maxEncodedBytes))
 		return
 	}
+	if d.arrival.Admit != nil {
+		if bad := d.arrival.Admit(event); bad != nil {
+			d.reject(index, text, bad)
+			return
+		}
+	}
 	d.out.Accepted++
 	emit(event)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/identifier"
 )
 
@@ -69,6 +70,8 @@ type Arrival struct {
 	Server bool
 	// Entropy makes message ids where the producer gave none.
 	Entropy io.Reader
+	// Admit sees each event before it is handed out; it may change the event, or refuse it. Nil lets all pass.
+	Admit func(*eventv1.Event) *Problem
 }
 
 // payload is a body that is JSON, taken apart as far as its root. It views the body's bytes.

@@ -48,6 +48,10 @@ const (
 	NoUserID Code = "no_user_id"
 	// BadField: a field of the wrong type; Detail names it.
 	BadField Code = "bad_field"
+	// IdentityTooFast: one identity sends more than its bound.
+	IdentityTooFast Code = "identity_too_fast"
+	// TooManyNames: a track event of a name not seen before, when the source has as many as it may have.
+	TooManyNames Code = "too_many_names"
 	// NoTimestamp: an import item without a readable `timestamp`.
 	NoTimestamp Code = "no_timestamp"
 )
