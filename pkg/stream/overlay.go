@@ -92,14 +92,14 @@ func (o *overlay) entry(k *keyOverlay, table int, name string) *entry {
 	return t.insert(at, entry{name: name, value: base, base: base, hasBase: true})
 }
 
-// note puts a timer that a scan of the due index found into the overlay without a second read.
+// note puts a timer that a scan of the due index found into the overlay without a second read. base must
+// live in o.mem.
 func (o *overlay) note(k *keyOverlay, table int, name string, base []byte) *entry {
 	t := &k.tables[table]
 	at, found := t.find(name)
 	if found {
 		return t.at(at)
 	}
-	base = o.mem.copy(base)
 	return t.insert(at, entry{name: name, value: base, base: base, hasBase: true})
 }
 
@@ -270,15 +270,20 @@ func (o *overlay) storeKey(table int, key []byte, name string) []byte {
 }
 
 // dueChanges appends the writes of the due index that go with the changes of timers, and returns the
-// smallest index key that was put, nil if none was.
-func (o *overlay) dueChanges(dst []write) (writes []write, lowest []byte) {
+// smallest index key that was put, nil if none was. What lies in cleared is deleted as one.
+func (o *overlay) dueChanges(dst []write, cleared span) (writes []write, lowest []byte) {
+	if cleared.to != nil {
+		dst = append(dst, write{key: cleared.from, end: cleared.to})
+	}
 	for _, k := range o.order {
 		k.tables[tableTimer].each(func(e *entry) {
 			if !e.dirty || e.unchanged() {
 				return
 			}
 			if old, err := parseTimerValue(e.base); e.base != nil && err == nil {
-				dst = append(dst, write{key: o.dueKey(old.due, k.key, e.name)})
+				if key := o.dueKey(old.due, k.key, e.name); !cleared.covers(key) {
+					dst = append(dst, write{key: key})
+				}
 			}
 			if now, err := parseTimerValue(e.value); e.value != nil && err == nil {
 				key := o.dueKey(now.due, k.key, e.name)

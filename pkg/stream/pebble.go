@@ -226,9 +226,12 @@ func (s *pebbleStore) apply(writes []write, position int64) error {
 	batch := s.db.NewBatchWithSize(size)
 	for i := range writes {
 		var err error
-		if w := &writes[i]; w.value == nil {
+		switch w := &writes[i]; {
+		case w.end != nil:
+			err = batch.DeleteRange(w.key, w.end, nil)
+		case w.value == nil:
 			err = batch.Delete(w.key, nil)
-		} else {
+		default:
 			err = batch.Set(w.key, w.value, nil)
 		}
 		if err != nil {

@@ -23,10 +23,12 @@ type store interface {
 	close() error
 }
 
-// write is one change of a store; a nil value deletes.
+// write is one change of a store; a nil value deletes. With end set it deletes all keys from key to before
+// end, whatever comes after it in the same batch excepted.
 type write struct {
 	key   []byte
 	value []byte
+	end   []byte
 }
 
 // arena hands out memory that all goes at once. Bytes live until reset.
@@ -106,10 +108,12 @@ func (m *memStore) scan(lower, upper []byte, fn func(key, value []byte) bool) er
 
 func (m *memStore) apply(writes []write, position int64) error {
 	for _, w := range writes {
+		if w.end != nil {
+			m.deleteRange(string(w.key), string(w.end))
+			continue
+		}
 		if w.value == nil {
-			if k, v, ok := m.entries.Delete(string(w.key)); ok {
-				m.bytes -= int64(len(k) + len(v))
-			}
+			m.delete(string(w.key))
 			continue
 		}
 		value := append([]byte{}, w.value...)
@@ -120,6 +124,22 @@ func (m *memStore) apply(writes []write, position int64) error {
 	}
 	m.pos = position
 	return nil
+}
+
+func (m *memStore) delete(key string) {
+	if k, v, ok := m.entries.Delete(key); ok {
+		m.bytes -= int64(len(k) + len(v))
+	}
+}
+
+func (m *memStore) deleteRange(from, to string) {
+	var keys []string
+	for k := range m.entries.Ascend(btreemap.GE(from), btreemap.LT(to)) {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		m.delete(k)
+	}
 }
 
 func (m *memStore) position() int64 { return m.pos }

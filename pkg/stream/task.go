@@ -160,7 +160,7 @@ func (t *task) changes() []write {
 // commit takes the batch into the store, which then stands at the given changelog offset.
 func (t *task) commit(position int64) error {
 	writes := t.changes()
-	writes, lowest := t.over.dueChanges(writes)
+	writes, lowest := t.over.dueChanges(writes, t.timers.cleared())
 	t.writes = writes
 	if err := t.store.apply(writes, position); err != nil {
 		return fmt.Errorf("applying a committed batch: %w", err)

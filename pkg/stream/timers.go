@@ -14,30 +14,74 @@ type timerCursor struct {
 	first []byte // the first timer of the store, if known is set
 	known bool
 	sweep []byte // in the batch in hand: everything in the store before it has been looked at
+	swept int    // how many of the store's the batch in hand has looked at
+
+	spare []byte     // memory for the next sweep
+	found []dueTimer // scratch of a sweep
 }
+
+// sweptRange is from how many timers on a sweep is deleted as one range. A range is one entry instead of
+// many, and tables that it covers go without being read; but each costs every later look at the index.
+const sweptRange = 128
 
 func (c *timerCursor) start() []byte {
 	if c.sweep != nil {
 		return c.sweep
 	}
+	return c.base()
+}
+
+// base is where the batch in hand began.
+func (c *timerCursor) base() []byte {
 	if c.floor != nil {
 		return c.floor
 	}
 	return []byte{kindDue}
 }
 
+// cleared is the part of the due index in which the batch in hand leaves no timer that the store had; a
+// zero span if it is too small to be worth a range.
+func (c *timerCursor) cleared() span {
+	if c.swept < sweptRange {
+		return span{}
+	}
+	return span{from: c.base(), to: c.sweep}
+}
+
+// span is the keys from `from` to before `to`.
+type span struct{ from, to []byte }
+
+func (s span) covers(key []byte) bool {
+	return s.to != nil && bytes.Compare(key, s.from) >= 0 && bytes.Compare(key, s.to) < 0
+}
+
 // committed moves the floor up to where the sweep came, and down again to the first timer just set.
 func (c *timerCursor) committed(lowest []byte) {
 	c.known = false
 	if c.sweep != nil {
-		c.floor, c.sweep = c.sweep, nil
+		c.spare, c.floor, c.sweep = c.floor, c.sweep, nil
 	}
+	c.swept = 0
 	if lowest != nil && c.floor != nil && bytes.Compare(lowest, c.floor) < 0 {
 		c.floor = append([]byte(nil), lowest...)
 	}
 }
 
-func (c *timerCursor) aborted() { c.sweep, c.known = nil, false }
+func (c *timerCursor) aborted() {
+	if c.sweep != nil {
+		c.spare, c.sweep = c.sweep, nil
+	}
+	c.known, c.swept = false, 0
+}
+
+// advance notes that everything up to and with a key of the index has been looked at.
+func (c *timerCursor) advance(index []byte) {
+	if c.sweep == nil {
+		c.sweep, c.spare = c.spare, nil
+	}
+	c.sweep = append(append(c.sweep[:0], index...), 0)
+	c.swept++
+}
 
 func (t *task) setTimer(k *keyOverlay, id string, due int64, trace string, payload []byte) {
 	value := t.over.mem.alloc(9 + len(trace) + len(payload))
@@ -74,7 +118,7 @@ func (t *task) fireTimers(limit int) int {
 			if t.fire(d) {
 				fired++
 			}
-			t.timers.sweep = append(append(t.timers.sweep[:0:0], d.index...), 0)
+			t.timers.advance(d.index)
 		}
 		fired += t.firePending(limit-fired, nil)
 		if fired == before && len(stored) == 0 {
@@ -86,7 +130,7 @@ func (t *task) fireTimers(limit int) int {
 
 // storedDue returns up to limit timers of the store that are due now, from the sweep's position on.
 func (t *task) storedDue(limit int) []dueTimer {
-	var found []dueTimer
+	found := t.timers.found[:0]
 	upper := appendDueKey(nil, t.now.UnixMilli()+1, nil, "")[:9]
 	lower := t.timers.start()
 	if bytes.Compare(lower, upper) >= 0 {
@@ -96,6 +140,7 @@ func (t *task) storedDue(limit int) []dueTimer {
 		found = append(found, dueTimer{index: t.over.mem.copy(key), value: t.over.mem.copy(value)})
 		return len(found) < limit
 	})
+	t.timers.found = found
 	if err != nil {
 		t.over.err = err
 	}
