@@ -107,6 +107,7 @@ func (o *output) expect(id string, i item) {
 type Judge struct {
 	mu      sync.Mutex // guards what follows
 	outputs map[string]*output
+	wanted  int
 	missing int
 	records int
 }
@@ -153,8 +154,9 @@ func NewJudge(names chain.Names, events []workload.Event) *Judge {
 	}
 	for _, o := range []*output{mid, out, fired, dead1, dead2} {
 		j.outputs[o.name] = o
-		j.missing += len(o.want)
+		j.wanted += len(o.want)
 	}
+	j.missing = j.wanted
 	return j
 }
 
@@ -194,6 +196,13 @@ func (j *Judge) Add(topic string, key, value []byte) {
 	}
 	j.missing--
 	o.sequence[want.key] = append(o.sequence[want.key], seen{id: id, text: text})
+}
+
+// Wanted is how many records must come in all.
+func (j *Judge) Wanted() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.wanted
 }
 
 // Missing is how many records have not come yet, and how many came, doubled ones included.

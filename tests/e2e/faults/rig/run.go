@@ -29,6 +29,8 @@ type Options struct {
 	Events         []workload.Event
 	// Partitions of every topic; 0: 6.
 	Partitions int32
+	// MaxBatch bounds the records of a transaction of a stage process; 0: 500.
+	MaxBatch int
 	// Stuck is how long nothing may come while something is missing; 0: a minute.
 	Stuck time.Duration
 }
@@ -55,6 +57,9 @@ func New(t testing.TB, o Options) *Run {
 	t.Helper()
 	if o.Partitions == 0 {
 		o.Partitions = 6
+	}
+	if o.MaxBatch == 0 {
+		o.MaxBatch = 500
 	}
 	if o.Stuck == 0 {
 		o.Stuck = time.Minute
@@ -92,6 +97,9 @@ func (r *Run) create(topics ...string) {
 		}
 	}
 }
+
+// T is the test of the run.
+func (r *Run) T() testing.TB { return r.t }
 
 // Inject counts faults in the row.
 func (r *Run) Inject(kind string, n int) {
@@ -244,6 +252,19 @@ func (r *Run) Open(topology, instance string) bool {
 	return slices.Contains(r.OpenTransactions(), "sillage."+topology+"."+instance)
 }
 
+// Member says whether the group of an instance's stage counts the instance as a member.
+func (r *Run) Member(i *Instance) bool {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	group := "sillage." + i.Topology()
+	described, err := r.Admin.DescribeGroups(ctx, group)
+	require.NoError(r.t, err)
+	return slices.ContainsFunc(described[group].Members, func(m kadm.DescribedGroupMember) bool {
+		return m.InstanceID != nil && *m.InstanceID == i.Name
+	})
+}
+
 func (r *Run) count(v oracle.Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -259,5 +280,6 @@ func (r *Run) write() {
 	defer r.mu.Unlock()
 	r.row.Seconds = time.Since(r.begun).Seconds()
 	r.row.Failed = r.t.Failed()
+	r.t.Logf("injected %v, measured %v", r.row.Injected, r.row.Measured)
 	require.NoError(r.t, report.Write(r.row))
 }

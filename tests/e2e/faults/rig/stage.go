@@ -8,6 +8,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,7 +49,7 @@ func (i *Instance) Start() {
 	i.proc = launch(i.run.t, exec.Command(built,
 		"--brokers", strings.Join(i.run.Broker.Addrs, ","), "--prefix", i.run.Prefix, "--stage", i.Stage,
 		"--data-dir", i.DataDir, "--instance", i.Name,
-		"--session-timeout", sessionTimeout.String(), "--transaction-timeout", transactionTimeout.String()))
+		"--session-timeout", sessionTimeout.String(), "--transaction-timeout", transactionTimeout.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch)))
 }
 
 // Running says whether it has a process.
@@ -92,6 +93,17 @@ func (i *Instance) Changes() int {
 
 // Logged says whether it has logged a text since it started.
 func (i *Instance) Logged(text string) bool { return strings.Contains(i.proc.logs.String(), text) }
+
+// Complaints are the lines that it has logged as errors since it started.
+func (i *Instance) Complaints() []string {
+	var lines []string
+	for line := range strings.Lines(i.proc.logs.String()) {
+		if strings.Contains(line, "level=ERROR") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
 
 // WaitReady waits until it is ready.
 func (i *Instance) WaitReady() {
