@@ -73,7 +73,12 @@ func StartApache(t testing.TB, opts ApacheOptions) *Apache {
 	}
 	a, err := startApache(opts, false)
 	require.NoError(t, err)
-	t.Cleanup(a.halt)
+	t.Cleanup(func() {
+		a.halt()
+		if t.Failed() {
+			t.Logf("Apache Kafka wrote at last:\n%s", a.tail())
+		}
+	})
 	return a
 }
 

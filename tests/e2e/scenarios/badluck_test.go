@@ -158,7 +158,7 @@ func TestBadInput(t *testing.T) {
 		`{"type":"track","event":"Seen","userId":"u","timestamp":"2025-01-01T00:00:00Z"}`, `not json`,
 		`{"type":"track","event":"Seen","userId":"u"}`, `{"type":"track","event":"Seen","userId":"v","timestamp":"2025-01-01T00:00:00Z"}`}, "\n"))})
 	require.Equal(t, 1, bad.Code)
-	for _, what := range []string{"2 events accepted, 2 lines refused", "-:2: bad_json", "-:3: no_timestamp"} {
+	for _, what := range []string{"2 events accepted, 2 rows refused", "-:2: bad_json", "-:3: no_timestamp"} {
 		require.Contains(t, bad.Out, what)
 	}
 }

@@ -197,7 +197,7 @@ func (c *crashRun) deliver(ctx context.Context, events []stack.Event) error {
 // report holds what `sillage import` says against the file.
 func (c *crashRun) report(name string, result stack.Result) {
 	require.Equal(c.t, 1, result.Code, "refused lines are a failure of the command")
-	require.Contains(c.t, result.Out, fmt.Sprintf("%d events accepted, %d lines refused", c.history.good(), len(c.history.refused)), result.Err)
+	require.Contains(c.t, result.Out, fmt.Sprintf("%d events accepted, %d rows refused", c.history.good(), len(c.history.refused)), result.Err)
 	shown := 0
 	for line, code := range c.history.refused {
 		if strings.Contains(result.Out, fmt.Sprintf("  %s:%d: %s\n", name, line, code)) {

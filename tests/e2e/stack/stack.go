@@ -140,10 +140,12 @@ func (s *Stack) command(args ...string) *exec.Cmd {
 }
 
 // Eventually fails the test if the condition still fails after the time; it names what was waited for
-// and prints the last failure.
+// and prints the last failure. It notes how long it waited: a wait that grows tells of what will fail.
 func Eventually(t testing.TB, within time.Duration, what string, condition func(c *assert.CollectT)) {
 	t.Helper()
+	begun := time.Now()
 	require.EventuallyWithT(t, condition, within, tick, "waiting until %s", what)
+	t.Logf("%s: after %s", what, time.Since(begun).Round(time.Millisecond))
 }
 
 // FreePorts returns addresses on 127.0.0.1 that nobody listens on. They lie below the range from which
