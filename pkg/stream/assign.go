@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -49,10 +50,17 @@ func (m *member) suspend(ctx context.Context, t *ownedTask) {
 	t.restoring = done
 	store := t.store
 	t.store = nil // the restore has it until it is done
+	m.metrics.suspended(t.partition)
+	before, begun := standing(store), time.Now()
 	go func() {
 		result, err := m.restore.restore(ctx, t.partition, store)
+		if err == nil {
+			err = t.recount(before, result.store)
+		}
 		if err != nil {
 			result.offsets = nil
+		} else {
+			m.metrics.restores.Record(ctx, time.Since(begun).Seconds(), m.metrics.attrs)
 		}
 		done <- result
 		m.wake()
@@ -71,7 +79,7 @@ func (m *member) resume(t *ownedTask) {
 	}
 	if t.task == nil || t.task.store != store(t.store) {
 		t.task = newTask(m.top, t.partition, t.store)
-		t.task.limits.held = m.cfg.MaxHeld
+		t.task.limits.held, t.task.limits.outputs = m.cfg.MaxHeld, m.outputs.lower()
 		t.task.tracing, t.task.logger = m.tracing, m.logger
 	} else {
 		t.task.timers = timerCursor{}
@@ -84,7 +92,7 @@ func (m *member) resume(t *ownedTask) {
 	client.SetOffsets(offsets)
 	client.ResumeFetchPartitions(m.partitionsOf(t))
 	t.active = true
-	m.metrics.restored(t.partition)
+	m.metrics.resumed(t)
 }
 
 // closeTask drops the batch in hand and closes the store.

@@ -29,10 +29,10 @@ func (m *member) finish(ctx context.Context, failure error, begun time.Time) err
 	committed, err := m.session.end(ctx, true, m.fence())
 	if err != nil {
 		// What happened is not known: nothing goes into the stores, and the changelog will tell.
-		return fmt.Errorf("%w: %w", errRebuild, err)
+		return fmt.Errorf("%w: %w: %w", errRebuild, errOutcomeLost, err)
 	}
 	if !committed {
-		m.rolledBack(ctx, "the group is rebalancing or the transaction could not commit")
+		m.rolledBack(ctx, errRebalanced)
 		return nil
 	}
 	m.rollbacks = 0
@@ -79,6 +79,8 @@ func (m *member) fence() []fenceOffset {
 func (m *member) apply(ctx context.Context) {
 	m.each(func(t *ownedTask) bool { return t.used }, func(t *ownedTask) {
 		t.samples = t.task.count
+		t.pending.timers += t.task.over.timersChange()
+		t.pending.held += int64(t.task.count.held)
 		position := max(t.logEnd, t.store.position())
 		if err := t.task.commit(position); err != nil {
 			// The transaction stands; only this copy of the state is behind. The changelog brings it up.
@@ -104,24 +106,28 @@ func (m *member) apply(ctx context.Context) {
 var errBehind = errors.New("the local store missed a batch")
 
 func (m *member) abort(ctx context.Context, failure error) error {
-	m.logger.WarnContext(ctx, "aborting a transaction; its records are handled again", slog.String("reason", failure.Error()))
 	if _, err := m.session.end(ctx, false, nil); err != nil {
 		return fmt.Errorf("%w: aborting: %w", errRebuild, errors.Join(err, failure))
 	}
-	if errors.Is(failure, errRebuild) {
+	if errors.Is(failure, errRebuild) || permanent(failure) {
+		m.metrics.aborts.Add(ctx, 1, m.metrics.because(failure))
 		return failure
 	}
 	_ = m.takeProduceErr() // what was still buffered has failed with the abort
-	m.rolledBack(ctx, failure.Error())
+	m.rolledBack(ctx, failure)
+	if c := causeOf(failure); c == causeTooLarge || c == causeTopicGone {
+		// A client keeps what it once learned of a topic; a new one asks for its limits and its identity.
+		m.pause(ctx)
+		return fmt.Errorf("%w: %w", errRebuild, failure)
+	}
 	return nil
 }
 
 // rolledBack drops what the transaction did, and lets every task begin again from what is committed. The
 // group's offsets and the changelog are asked for it rather than this client's memory: when the answer to
 // EndTxn was an error, the broker may have committed all the same.
-func (m *member) rolledBack(ctx context.Context, reason string) {
-	m.metrics.aborted(ctx)
-	m.logger.DebugContext(ctx, "transaction aborted", slog.String("reason", reason))
+func (m *member) rolledBack(ctx context.Context, reason error) {
+	m.metrics.aborted(ctx, reason)
 	m.rollbacks++
 	for _, t := range m.tasks {
 		if t.task == nil {

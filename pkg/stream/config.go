@@ -39,6 +39,9 @@ type Config struct {
 	TransactionTimeout time.Duration `koanf:"transaction_timeout"`
 	// SessionTimeout is when Kafka gives the partitions of an instance that is gone to others. Default 10s.
 	SessionTimeout time.Duration `koanf:"session_timeout"`
+	// StuckAfter is how long work may be tried without a commit until Ready says so. Default 30s: three times
+	// what a transaction or a session may take to time out.
+	StuckAfter time.Duration `koanf:"stuck_after"`
 	// CacheBytes is the block cache that all partitions share. Default 32 MiB.
 	CacheBytes int64 `koanf:"cache_bytes"`
 	// AtLeastOnce drops the transaction: outputs and state may repeat after a crash. It is here to measure
@@ -74,6 +77,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxHeld, 1000)
 	setDefault(&c.TransactionTimeout, 10*time.Second)
 	setDefault(&c.SessionTimeout, 10*time.Second)
+	setDefault(&c.StuckAfter, 30*time.Second)
 	setDefault(&c.CacheBytes, 32<<20)
 	return c
 }
@@ -94,6 +98,7 @@ func (c Config) Validate() error {
 	c = c.withDefaults()
 	for name, d := range map[string]time.Duration{
 		"commit_interval": c.CommitInterval, "transaction_timeout": c.TransactionTimeout, "session_timeout": c.SessionTimeout,
+		"stuck_after": c.StuckAfter,
 	} {
 		if d < time.Millisecond {
 			errs = append(errs, fmt.Errorf("%s: %s is under a millisecond", name, d))

@@ -92,8 +92,8 @@ func (c *Context) Emit(topic string, key, value []byte) {
 		c.fail(fmt.Errorf("emitting to %q: it is not among the outputs of topology %s", topic, c.task.top.Name))
 		return
 	}
-	if n := len(key) + len(value); n > c.task.limits.recordBytes {
-		c.fail(fmt.Errorf("emitting to %s: %d bytes are more than the %d that a record may have", topic, n, c.task.limits.recordBytes))
+	if n, limit := len(key)+len(value), c.task.outputLimit(topic); n > limit {
+		c.fail(fmt.Errorf("emitting to %s: %d bytes are more than the %d that a record may have there", topic, n, limit))
 		return
 	}
 	c.task.emit(topic, key, value, c.trace)

@@ -54,6 +54,7 @@ func internalTopics(top *Topology) map[string]map[string]*string {
 		},
 		top.DeadLetterTopic(): {"cleanup.policy": str("delete"), "max.message.bytes": size, "retention.ms": str("1209600000")},
 	}
+	topics[top.ReplayTopic()] = map[string]*string{"cleanup.policy": str("delete"), "max.message.bytes": size, "retention.ms": str("604800000")}
 	if top.Merges != nil {
 		topics[top.HandoverTopic()] = map[string]*string{"cleanup.policy": str("delete"), "max.message.bytes": size, "retention.ms": str("604800000")}
 	}

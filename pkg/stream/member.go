@@ -33,6 +33,8 @@ type member struct {
 	own     *ownership
 	tasks   map[int32]*ownedTask
 	ready   *readiness
+	health  *health
+	outputs *outputLimits
 
 	wakeups    chan struct{}
 	rollbacks  int        // transactions in a row that did not commit
@@ -57,6 +59,7 @@ type ownedTask struct {
 	endMu   sync.Mutex                // guards logEnd
 	logEnd  int64                     // after the last changelog record of the transaction in hand
 	samples taskCount
+	pending pending // of the store; changed by whoever has the store
 }
 
 // errRebuild says that the session is of no more use and a new one has to be made.
@@ -79,6 +82,7 @@ func (m *member) run(ctx context.Context) error {
 			return nil
 		}
 		if !m.hasWork(fetches) {
+			m.skipMarkers(fetches)
 			continue
 		}
 		if err := m.transact(ctx, fetches); err != nil {
@@ -105,6 +109,8 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 	if waiting && !due.After(now) {
 		return m.poll(nil, m.cfg.MaxBatchRecords) //nolint:staticcheck // kgo: without a context it takes what is there
 	}
+	m.health.rest(true)
+	defer m.health.rest(false)
 	ctx, cancel := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
@@ -174,7 +180,7 @@ func (m *member) firstDue() (first time.Time, found bool) {
 }
 
 func (m *member) hasWork(fetches kgo.Fetches) bool {
-	if fetches.NumRecords() > 0 {
+	if dataRecords(fetches) > 0 {
 		return true
 	}
 	due, waiting := m.firstDue()
@@ -184,6 +190,7 @@ func (m *member) hasWork(fetches kgo.Fetches) bool {
 // transact collects records and timers in one transaction, for as long as CommitInterval and the bounds
 // of a batch allow and there is something to do, and ends it.
 func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
+	m.health.begin()
 	if err := m.session.begin(); err != nil {
 		return fmt.Errorf("%w: beginning a transaction: %w", errRebuild, err)
 	}
@@ -204,6 +211,7 @@ func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 			break
 		}
 		if !m.hasWork(fetches) {
+			m.skipMarkers(fetches)
 			break
 		}
 	}
@@ -305,12 +313,14 @@ func (m *member) workTask(t *ownedTask, now time.Time) {
 	var rec Record
 	for _, p := range t.input {
 		for _, r := range p.Records {
-			toRecord(r, &rec)
-			t.task.process(&rec)
+			if !r.Attrs.IsControl() {
+				toRecord(r, &rec)
+				t.task.process(&rec)
+			}
 			t.offsets[p.Topic] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
 		}
 		t.lag = max(0, p.LastStableOffset-t.offsets[p.Topic].Offset)
-		m.metrics.position(p.Topic, p.Partition, t.lag)
+		m.metrics.lag.stable(p.Topic, p.Partition, p.LastStableOffset)
 		m.emit(t)
 		if t.task.fault() != nil {
 			break
@@ -351,14 +361,17 @@ func (m *member) emit(t *ownedTask) {
 	}
 }
 
-func (m *member) produced(_ *kgo.Record, err error) {
+func (m *member) produced(r *kgo.Record, err error) {
 	if err == nil {
 		return
+	}
+	if errors.Is(err, kerr.MessageTooLarge) {
+		m.outputs.refused(r.Topic, len(r.Key)+len(r.Value))
 	}
 	m.failMu.Lock()
 	defer m.failMu.Unlock()
 	if m.produceErr == nil {
-		m.produceErr = err
+		m.produceErr = fmt.Errorf("writing to %s: %w", r.Topic, err)
 	}
 }
 
@@ -367,10 +380,7 @@ func (m *member) takeProduceErr() error {
 	defer m.failMu.Unlock()
 	err := m.produceErr
 	m.produceErr = nil
-	if err != nil {
-		return fmt.Errorf("writing to Kafka: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (m *member) storeDir() string { return filepath.Join(m.dir, m.top.Name) }

@@ -76,7 +76,7 @@ func (t *task) setMeta(k *keyOverlay, m *keyMeta) {
 // state, or follows a forward pointer.
 func (t *task) route(env *envelope) {
 	if len(env.target()) > maxKeyBytes {
-		t.deadLetter(DeadLetter{Reason: errKeyTooLong.Error(), Record: env.rec})
+		t.deadLetter(DeadLetter{Record: env.rec}, errKeyTooLong)
 		return
 	}
 	k := t.over.bind(env.target())
@@ -86,7 +86,7 @@ func (t *task) route(env *envelope) {
 	}
 	merge, err := t.mergeOf(env.rec)
 	if err != nil {
-		t.deadLetter(DeadLetter{Reason: err.Error(), Record: env.rec})
+		t.deadLetter(DeadLetter{Record: env.rec}, err)
 		return
 	}
 	meta := t.meta(k)
@@ -181,9 +181,15 @@ func (t *task) hold(k *keyOverlay, meta *keyMeta, env *envelope) {
 		t.handle(k, env)
 		return
 	}
-	t.over.set(k, tableMeta, heldName(meta.heldNext), encodeEnvelope(env))
+	data := encodeEnvelope(env)
+	if len(data) > maxWrapped {
+		t.deadLetter(DeadLetter{Record: env.rec}, tooLargeToMove(len(data)))
+		return
+	}
+	t.over.set(k, tableMeta, heldName(meta.heldNext), data)
 	meta.heldNext++
 	meta.held++
+	t.count.held++
 	t.saveWaits(k, meta)
 }
 
@@ -212,6 +218,7 @@ func (t *task) takeHeld(k *keyOverlay, meta *keyMeta) []*envelope {
 		envs = append(envs, env)
 		t.over.set(k, tableMeta, heldName(seq), nil)
 	}
+	t.count.held -= len(envs)
 	meta.held, meta.heldNext = 0, 0
 	return envs
 }
@@ -231,7 +238,20 @@ func (t *task) internalTimer(k *keyOverlay, _ string) {
 // forward sends a record of a key that ended after it.
 func (t *task) forward(meta *keyMeta, k *keyOverlay, env *envelope) {
 	env.path = append(env.path, hop{key: string(k.key), epoch: meta.epoch})
-	t.emitHandover(meta.forward, encodeEnvelope(env), env.rec.Headers)
+	data := encodeEnvelope(env)
+	if len(data) > maxWrapped {
+		t.deadLetter(DeadLetter{Record: env.rec}, tooLargeToMove(len(data)))
+		return
+	}
+	t.emitHandover(meta.forward, data, env.rec.Headers)
+}
+
+// maxWrapped bounds a record with the way that it came, where it waits or follows a merge: what the
+// runtime's own topics take.
+const maxWrapped = internalRecordBytes - 32<<10
+
+func tooLargeToMove(n int) error {
+	return classified{classSize, fmt.Errorf("%d bytes are more than the %d that a record may have that waits for a merge or follows one", n, maxWrapped)}
 }
 
 func (t *task) emitHandover(key string, value []byte, headers []Header) {

@@ -3,6 +3,7 @@ package stream
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sort"
 )
@@ -12,7 +13,7 @@ func (t *task) receive(rec *Record) {
 	if len(rec.Value) > 0 && rec.Value[0] == handoverPart {
 		p, err := decodePart(rec.Value)
 		if err != nil {
-			t.deadLetter(DeadLetter{Reason: err.Error(), Record: *rec})
+			t.deadLetter(DeadLetter{Record: *rec}, classified{classInternal, err})
 			return
 		}
 		t.receivePart(rec, p)
@@ -20,7 +21,7 @@ func (t *task) receive(rec *Record) {
 	}
 	env, err := decodeEnvelope(rec.Value)
 	if err != nil {
-		t.deadLetter(DeadLetter{Reason: err.Error(), Record: *rec})
+		t.deadLetter(DeadLetter{Record: *rec}, classified{classInternal, err})
 		return
 	}
 	env.key = rec.Key
@@ -109,7 +110,7 @@ func (t *task) merge(rec *Record, k *keyOverlay, meta *keyMeta, parts []*part) {
 		for _, p := range parts {
 			lost := *rec
 			lost.Value = encodePart(p)
-			t.deadLetter(DeadLetter{Reason: "merging: " + err.Error(), Record: lost})
+			t.deadLetter(DeadLetter{Record: lost}, classified{classMerge, fmt.Errorf("merging: %w", err)})
 		}
 	}
 	meta.arrived(last.merge)

@@ -14,7 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/gofrs/flock"
 	"github.com/segmentio/ksuid"
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sillage-cdp/sillage/pkg/run"
@@ -28,6 +28,8 @@ type Runner struct {
 	deps    Deps
 	logger  *slog.Logger
 	metrics *metrics
+	health  *health
+	outputs *outputLimits
 	ready   *readiness
 	failed  chan error
 
@@ -47,13 +49,14 @@ func NewRunner(top Topology, cfg Config, deps Deps) (*Runner, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	m, err := newMetrics(deps.Telemetry.Meter, top.Name)
+	logger := deps.Logger.With(slog.String("component", "stream"), slog.String("topology", top.Name))
+	h := newHealth(logger, cfg.StuckAfter)
+	m, err := newMetrics(deps.Telemetry.Meter, top.Name, h)
 	if err != nil {
 		return nil, fmt.Errorf("making the metrics of topology %s: %w", top.Name, err)
 	}
 	return &Runner{
-		top: top, cfg: cfg, deps: deps, metrics: m, ready: newReadiness(), failed: make(chan error, 1),
-		logger: deps.Logger.With(slog.String("component", "stream"), slog.String("topology", top.Name)),
+		top: top, cfg: cfg, deps: deps, metrics: m, health: h, outputs: newOutputLimits(), ready: newReadiness(), failed: make(chan error, 1), logger: logger,
 	}, nil
 }
 
@@ -79,7 +82,14 @@ func (r *Runner) Start(ctx context.Context) error {
 	r.caches = newStoreCaches(r.cfg.CacheBytes)
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancel, r.stopped = cancel, make(chan struct{})
-	go r.run(background, r.stopped)
+	stopped := r.stopped
+	go func() {
+		defer close(stopped)
+		var watcher sync.WaitGroup
+		defer watcher.Wait()
+		watcher.Go(func() { r.watchLag(background) })
+		r.run(background)
+	}()
 	return nil
 }
 
@@ -145,16 +155,16 @@ func (r *Runner) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Ready is nil once the group has been joined and all owned partitions have their state.
-func (r *Runner) Ready(context.Context) error { return r.ready.err() }
+// Ready is nil once the group has been joined and all owned partitions have their state, and as long as
+// the work in hand commits within Config.StuckAfter.
+func (r *Runner) Ready(context.Context) error { return errors.Join(r.ready.err(), r.health.err()) }
 
 // Failed tells of a failure that trying again cannot mend, such as missing rights.
 func (r *Runner) Failed() <-chan error { return r.failed }
 
 // run makes one session after the other until it is told to stop. A session that fails is followed by
 // another after a wait that grows while failures come quickly.
-func (r *Runner) run(ctx context.Context, stopped chan struct{}) {
-	defer close(stopped)
+func (r *Runner) run(ctx context.Context) {
 	wait := minBackoff
 	for ctx.Err() == nil {
 		begun := time.Now()
@@ -162,8 +172,7 @@ func (r *Runner) run(ctx context.Context, stopped chan struct{}) {
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		r.metrics.rebuilds.Add(ctx, 1, r.metrics.attrs)
-		r.logger.WarnContext(ctx, "the session with Kafka failed; making a new one", slog.String("error", err.Error()))
+		r.metrics.rebuilt(ctx, err)
 		if permanent(err) {
 			r.failed <- fmt.Errorf("topology %s: %w", r.top.Name, err)
 			return
@@ -181,23 +190,17 @@ func (r *Runner) run(ctx context.Context, stopped chan struct{}) {
 
 const minBackoff = 100 * time.Millisecond
 
-// permanent errors are those that only an operator can mend.
-func permanent(err error) bool {
-	for _, e := range []error{
-		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
-		kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedVersion, kerr.InvalidTransactionTimeout, kerr.InvalidSessionTimeout,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
 // session is one membership from beginning to end.
 func (r *Runner) session(ctx context.Context) error {
+	admin := kadm.NewClient(r.admin)
+	if _, err := inputPartitions(ctx, admin, &r.top); err != nil {
+		return err
+	}
+	if err := r.outputs.describe(ctx, admin, r.top.Outputs); err != nil {
+		r.logger.WarnContext(ctx, "the limits of the outputs cannot be asked for (they are learned from refusals then)", slog.String("error", err.Error()))
+	}
 	m := &member{
-		top: &r.top, cfg: r.cfg, clock: r.deps.Clock, logger: r.logger, metrics: r.metrics, ready: r.ready,
+		top: &r.top, cfg: r.cfg, clock: r.deps.Clock, logger: r.logger, metrics: r.metrics, ready: r.ready, health: r.health, outputs: r.outputs,
 		dir: r.cfg.DataDir, tasks: make(map[int32]*ownedTask), wakeups: make(chan struct{}, 1),
 	}
 	m.tracing = tracer{tracer: r.deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/pkg/stream")}
@@ -207,7 +210,7 @@ func (r *Runner) session(ctx context.Context) error {
 		settings: r.caches.settings(r.logger), progress: r.progress,
 	}
 	balancer := &taskBalancer{own: m.own, stored: func() []int32 { return storedPartitions(m.storeDir()) }}
-	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer)
+	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer, r.outputs)
 	opts = append(opts, kgo.OnPartitionsAssigned(m.onAssigned), kgo.OnPartitionsRevoked(m.onGone), kgo.OnPartitionsLost(m.onGone))
 	opts = append(opts, r.deps.KafkaOptions...)
 	var err error
@@ -225,7 +228,7 @@ func (r *Runner) session(ctx context.Context) error {
 }
 
 func (r *Runner) progress(p RestoreProgress) {
-	r.metrics.restoring(p)
+	r.metrics.progress(p)
 	r.ready.progress(p)
 	if r.deps.OnRestore != nil {
 		r.deps.OnRestore(p)

@@ -37,7 +37,7 @@ type fenceOffset struct {
 const endTimeout = 20 * time.Second
 
 // memberOptions are the settings of a member's client, transactional or not.
-func memberOptions(top *Topology, cfg Config, base []kgo.Opt, balancer kgo.GroupBalancer) []kgo.Opt {
+func memberOptions(top *Topology, cfg Config, base []kgo.Opt, balancer kgo.GroupBalancer, outputs *outputLimits) []kgo.Opt {
 	return append(base,
 		kgo.ConsumerGroup(top.Group()),
 		kgo.ConsumeTopics(top.consumed()...),
@@ -51,6 +51,8 @@ func memberOptions(top *Topology, cfg Config, base []kgo.Opt, balancer kgo.Group
 		kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Markers of transactions count for the position: without them an idle stage would look behind for ever.
+		kgo.KeepControlRecords(),
 		// What is fetched ahead is bounded: many stages share a process.
 		kgo.FetchMaxBytes(8<<20),
 		kgo.FetchMaxPartitionBytes(2<<20),
@@ -62,7 +64,7 @@ func memberOptions(top *Topology, cfg Config, base []kgo.Opt, balancer kgo.Group
 			if topic == top.ChangelogTopic() || topic == top.HandoverTopic() || topic == top.DeadLetterTopic() {
 				return internalRecordBytes
 			}
-			return 1 << 20
+			return outputs.batch(topic)
 		}),
 	)
 }

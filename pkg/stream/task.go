@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -29,12 +28,16 @@ type task struct {
 	count   taskCount // of the batch
 	timers  timerCursor
 	dead    func(DeadLetter) // also told of dead letters; may be nil
+
+	panicked time.Time // when the last panic was logged
 }
 
 // limits bound what one record may do.
 type limits struct {
 	// recordBytes bounds key and value of what is emitted, and of each name of state.
 	recordBytes int
+	// outputs has the outputs that take less than recordBytes.
+	outputs map[string]int
 	// partBytes is where the state of a key that ends is split over several hand-over records.
 	partBytes int
 	// held bounds the records that wait for announced state, for each key.
@@ -53,9 +56,11 @@ func newLimits(top *Topology) limits {
 
 // taskCount counts what a batch did.
 type taskCount struct {
-	records, outputs, deadLetters, timers, merges int
-	bytes                                         int
-	lateness                                      time.Duration // of the latest timer
+	records, outputs, timers, merges, replays int
+	bytes                                     int
+	held                                      int // records held for merges, less those let go
+	deadLetters                               [len(allClasses)]int
+	lateness                                  []time.Duration // of each timer that fired
 }
 
 // output is a record to be written. Its bytes live until the batch ends.
@@ -85,11 +90,14 @@ func (t *task) fault() error { return t.over.err }
 func (t *task) process(rec *Record) {
 	t.count.records++
 	t.count.bytes += len(rec.Key) + len(rec.Value)
-	if rec.Topic == t.top.HandoverTopic() {
+	switch rec.Topic {
+	case t.top.HandoverTopic():
 		t.receive(rec)
-		return
+	case t.top.ReplayTopic():
+		t.replay(rec)
+	default:
+		t.route(&envelope{rec: *rec})
 	}
-	t.route(&envelope{rec: *rec})
 }
 
 // handle gives a record to the processor under the given key; what it did is undone if it fails.
@@ -100,7 +108,7 @@ func (t *task) handle(k *keyOverlay, env *envelope) {
 	err := t.guard(k, span.parent(), func(ctx *Context) error { return t.proc.Process(ctx, rec) })
 	span.end(err)
 	if err != nil && t.over.err == nil {
-		t.deadLetter(DeadLetter{Reason: err.Error(), Record: env.rec})
+		t.deadLetter(DeadLetter{Record: env.rec}, err)
 	}
 }
 
@@ -111,12 +119,11 @@ func (t *task) guard(k *keyOverlay, trace string, fn func(*Context) error) (err 
 	t.ctx.key, t.ctx.trace, t.ctx.err = k, trace, nil
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			t.logger.Error("processor panicked; the record goes to the dead letters",
-				slog.String("panic", fmt.Sprintf("%T", p)), slog.String("stack", string(debug.Stack())))
+			err = classified{classPanic, fmt.Errorf("panic: %v", p)}
+			t.logPanic(p)
 		}
-		if err == nil {
-			err = t.ctx.err
+		if err == nil && t.ctx.err != nil {
+			err = classified{classMisuse, t.ctx.err}
 		}
 		if err != nil {
 			t.over.rollback()
@@ -182,7 +189,7 @@ func (t *task) reset() {
 	t.outputs = t.outputs[:0]
 	clear(t.writes)
 	t.writes = t.writes[:0]
-	t.count = taskCount{}
+	t.count = taskCount{lateness: t.count.lateness[:0]}
 }
 
 // checkEntry refuses names and values that no changelog record could hold.
@@ -196,4 +203,4 @@ func (t *task) checkEntry(name string, value []byte) error {
 	return nil
 }
 
-var errKeyTooLong = errors.New("the record's key is longer than 4 KiB")
+var errKeyTooLong error = classified{classSize, errors.New("the record's key is longer than 4 KiB")}

@@ -187,7 +187,7 @@ func (t *task) fire(d dueTimer) bool {
 		return true
 	}
 	t.count.timers++
-	t.count.lateness = max(t.count.lateness, t.now.Sub(fromMillis(due)))
+	t.count.lateness = append(t.count.lateness, t.now.Sub(fromMillis(due)))
 	t.runTimer(k, name, timer)
 	return true
 }
@@ -199,9 +199,9 @@ func (t *task) runTimer(k *keyOverlay, id string, timer timerValue) {
 	span.end(err)
 	if err != nil && t.over.err == nil {
 		t.deadLetter(DeadLetter{
-			Reason: err.Error(), TimerID: id, TimerDue: arg.Due,
+			TimerID: id, TimerDue: arg.Due,
 			Record: Record{Partition: t.partition, Offset: -1, Key: k.key, Value: timer.payload, Timestamp: t.now},
-		})
+		}, err)
 	}
 }
 

@@ -26,6 +26,10 @@ func (t Topology) HandoverTopic() string { return t.Name + ".handover" }
 // DeadLetterTopic holds the records and timers that could not be handled, see [DeadLetter].
 func (t Topology) DeadLetterTopic() string { return t.Name + ".dlq" }
 
+// ReplayTopic is where dead letters are put back for this stage alone, see [DeadLetter.Replay]: other
+// readers of the topic that they came from have handled them.
+func (t Topology) ReplayTopic() string { return t.Name + ".replay" }
+
 // Validate says everything that is wrong with t.
 func (t Topology) Validate() error {
 	var errs []error
@@ -35,7 +39,7 @@ func (t Topology) Validate() error {
 	if len(t.Inputs) == 0 {
 		errs = append(errs, errors.New("inputs: at least one topic is needed"))
 	}
-	own := []string{t.ChangelogTopic(), t.HandoverTopic(), t.DeadLetterTopic()}
+	own := []string{t.ChangelogTopic(), t.HandoverTopic(), t.DeadLetterTopic(), t.ReplayTopic()}
 	for i, topic := range t.Inputs {
 		if slices.Contains(t.Inputs[:i], topic) {
 			errs = append(errs, fmt.Errorf("inputs[%d]: %s is there twice", i, topic))
@@ -70,9 +74,10 @@ func validName(name string) bool {
 	return name != "" && len(name) <= 100
 }
 
-// consumed are the topics that a member of the group reads: the inputs and, if keys merge, the hand-over.
+// consumed are the topics that a member of the group reads: the inputs, what is put back, and, if keys
+// merge, the hand-over.
 func (t Topology) consumed() []string {
-	topics := slices.Clone(t.Inputs)
+	topics := append(slices.Clone(t.Inputs), t.ReplayTopic())
 	if t.Merges != nil {
 		topics = append(topics, t.HandoverTopic())
 	}
