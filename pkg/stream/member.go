@@ -125,7 +125,8 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 	if waiting {
 		helpers.Go(func() {
 			// A jump of the wall clock is noticed after a minute at the latest.
-			if m.clock.Sleep(ctx, min(due.Sub(now), m.longestSleep())) == nil {
+			// How long is asked anew: the clock may have been moved while this goroutine began.
+			if m.clock.Sleep(ctx, min(due.Sub(m.clock.Now()), m.longestSleep())) == nil {
 				cancel()
 			}
 		})
