@@ -8,6 +8,7 @@ import (
 // adapters are the internal packages of services that touch the outside world, each with what it
 // touches. Every other internal package is domain: it takes `now` and data and returns decisions.
 var adapters = map[string]string{
+	"services/analytics/internal/audit":             "compares Kafka with ClickHouse",
 	"services/analytics/internal/schema":            "makes tables in ClickHouse",
 	"services/analytics/internal/sink":              "Kafka to ClickHouse",
 	"services/channel-connector/internal/dispatch":  "consumes sends from Kafka, paces attempts by the wall",

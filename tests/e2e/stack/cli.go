@@ -34,6 +34,8 @@ func (s *Stack) addresses(command string) []string {
 		return []string{"--url", "http://" + s.Ports.HTTP}
 	case "sql":
 		return []string{"--clickhouse", s.Ports.SQL}
+	case "ledger":
+		return []string{"--kafka", s.Ports.Kafka, "--clickhouse", s.Ports.SQL}
 	case "outbox":
 		return []string{"--data-dir", s.DataDir}
 	default:

@@ -30,6 +30,7 @@ type tree struct {
 	Import  importCmd  `cmd:"" help:"Import events, or rows of other systems, from JSON Lines or CSV files."`
 	Profile profileCmd `cmd:"" help:"Look at profiles."`
 	SQL     sqlCmd     `cmd:"" name:"sql" help:"Run a query on ClickHouse."`
+	Ledger  ledgerCmd  `cmd:"" help:"Check what came in against what is stored."`
 	Outbox  outboxCmd  `cmd:"" help:"List the mails that left, or print one."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
