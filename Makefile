@@ -88,8 +88,10 @@ faults: engines engines-kafka ## Crash and fault scenarios at full length
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m -run TestCrash ./tests/e2e/scenarios/...
 
 .PHONY: sim
-sim: ## Tests of protocol time in fake time, many seeds
-	$(GO) test -tags synctests -count=5 ./pkg/stream/...
+sim: ## Whole stages in fake time under seeded faults (SILLAGE_SIM_RUNS of them; SILLAGE_TEST_SEED runs one again)
+	@seed=$${SILLAGE_TEST_SEED:-$$(date +%s%N)}
+	echo "seed $$seed and those after it"
+	SILLAGE_TEST_SEED=$$seed SILLAGE_SIM_RUNS=$${SILLAGE_SIM_RUNS:-20} $(GO) test -tags synctests -count=1 -timeout 30m -run TestSimulation ./pkg/stream/
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder of outside bytes for half a minute each

@@ -73,6 +73,8 @@ func chainTopology() Topology {
 
 // badNetwork is a dialer whose connections lose requests and answers. lose is asked before each request.
 type badNetwork struct {
+	// via is how connections are made; net.Dialer if nil.
+	via  func(ctx context.Context, network, host string) (net.Conn, error)
 	lose func(key int16) loss
 	cut  atomic.Bool
 
@@ -99,7 +101,11 @@ func (n *badNetwork) dial(ctx context.Context, network, host string) (net.Conn, 
 	if n.cut.Load() {
 		return nil, errCut
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, host)
+	via := n.via
+	if via == nil {
+		via = (&net.Dialer{}).DialContext
+	}
+	conn, err := via(ctx, network, host)
 	if err != nil {
 		return nil, err
 	}
@@ -245,10 +251,21 @@ func (w *workload) produce(brokers []string, over time.Duration) error {
 	return nil
 }
 
-func newSeed(t *testing.T) *rand.Rand {
+// envSeed, if set, is the seed of every random test here.
+const envSeed = "SILLAGE_TEST_SEED"
+
+func newSeed(t *testing.T) *rand.Rand { return rand.New(rand.NewPCG(seedOf(t), 0)) }
+
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	if text := os.Getenv(envSeed); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, envSeed)
+	}
+	t.Logf("seed %d (again: %s=%d)", seed, envSeed, seed)
+	return seed
 }
 
 // quickConfig finds out soon that an instance is gone; Apache Kafka allows no less than six seconds.

@@ -91,8 +91,13 @@ type tail struct {
 
 func startTail(t testing.TB, brokers []string, topics ...string) *tail {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topics...),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond))
+	return tailWith(t, kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topics...))
+}
+
+func tailWith(t testing.TB, opts ...kgo.Opt) *tail {
+	t.Helper()
+	client, err := kgo.NewClient(append(opts,
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond))...)
 	require.NoError(t, err)
 	out := &tail{}
 	ctx, cancel := context.WithCancel(context.Background())
