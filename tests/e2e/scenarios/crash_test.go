@@ -200,7 +200,7 @@ func (c *crashRun) report(name string, result stack.Result) {
 	require.Contains(c.t, result.Out, fmt.Sprintf("%d events accepted, %d rows refused", c.history.good(), len(c.history.refused)), result.Err)
 	shown := 0
 	for line, code := range c.history.refused {
-		if strings.Contains(result.Out, fmt.Sprintf("  %s:%d: %s\n", name, line, code)) {
+		if strings.Contains(result.Out, fmt.Sprintf("  %s:%d: %s: ", name, line, code)) {
 			shown++
 		}
 	}
