@@ -82,6 +82,21 @@ test-kafka: engines engines-kafka ## End-to-end and crash tests on real Apache K
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m ./pkg/kafkatest/... ./pkg/kafka/... ./pkg/stream/... ./services/journey-orchestrator/app/...
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m -run TestPath ./tests/e2e/scenarios/...
 
+.PHONY: clients
+clients: $(ENGINES)/.clients ## Fetch the stock clients of the tests through npm
+
+$(ENGINES)/.clients: tests/e2e/clients/package.json tests/e2e/clients/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is not on this machine: install Node.js 20 or newer" >&2; exit 1; }
+	mkdir -p $(ENGINES)/clients
+	cp $^ $(ENGINES)/clients/
+	npm ci --prefix $(ENGINES)/clients --no-audit --no-fund --ignore-scripts
+	touch $@
+
+.PHONY: test-clients
+test-clients: engines clients ## Stock clients of Segment, RudderStack and Jitsu, browsers included, against a running stack
+	@chromium=$$(command -v chromium || command -v chromium-browser || command -v google-chrome) || { echo "no Chromium on this machine: install the package chromium" >&2; exit 1; }
+	SILLAGE_TEST_CLIENTS=$(ENGINES)/clients SILLAGE_TEST_CHROMIUM=$$chromium $(GO) test -tags clients -count=1 -timeout 10m -v ./tests/e2e/clients | grep -vE '^=== '
+
 .PHONY: faults
 faults: engines engines-kafka ## Crash and fault scenarios at full length
 	SILLAGE_FAULTS=full SILLAGE_CRASH_ITERATIONS=300 $(GO) test -count=1 -timeout 60m ./pkg/embedded/kafka/... ./pkg/stream/... ./tests/e2e/...

@@ -32,7 +32,7 @@ func (h *Handler) settings(w http.ResponseWriter, r *http.Request, key string) {
 			"versionSettings":       object{"version": "4.4.7", "componentTypes": []string{"browser"}},
 			"unbundledIntegrations": []string{}, "addBundledMetadata": true, "maybeBundledConfigIds": object{},
 		}},
-		"plan":                 object{"track": object{"__default": object{"enabled": true, "integrations": object{}}}},
+		"plan":                 object{}, // one with events would make the SDK load a script that checks them
 		"metrics":              object{"sampleRate": 0},
 		"edgeFunction":         object{},
 		"middlewareSettings":   object{},
