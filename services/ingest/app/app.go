@@ -19,12 +19,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/sillage-cdp/sillage/pkg/clock"
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
+	ingestv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ingest/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/geo"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/httpapi"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/producer"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/tail"
 )
 
 // Config tunes the service. Limits of bodies and events belong to each source's definition.
@@ -43,6 +48,8 @@ type Config struct {
 	// MaxIdentityEventsPerSecond bounds each identity of a source that says nothing else, with 25 seconds'
 	// worth at once; 0 turns it off.
 	MaxIdentityEventsPerSecond float64 `koanf:"max_identity_events_per_second"`
+	// GeoDatabase is a file of the MaxMind format with places of addresses; blank tells none.
+	GeoDatabase string `koanf:"geo_database"`
 	// MaxEventNames bounds the distinct event names of a source that says nothing else.
 	MaxEventNames int `koanf:"max_event_names"`
 	// TooLargeStatus413 answers 413 instead of 400 to a body that is too large; some clients retry that.
@@ -156,6 +163,8 @@ type App struct {
 	cfg      Config
 	producer *producer.Producer
 	handler  *httpapi.Handler
+	places   *geo.Database
+	tail     *tail.Server
 	started  atomic.Bool
 	stopped  atomic.Bool
 	failed   chan error
@@ -180,6 +189,7 @@ func New(cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	places := geo.New(cfg.GeoDatabase)
 	h, err := httpapi.New(httpapi.Config{
 		MaxInFlightBytes: cfg.MaxInFlightBytes,
 		Limits: httpapi.Limits{
@@ -190,16 +200,19 @@ func New(cfg Config, deps Deps) (*App, error) {
 		TrustedProxies:    proxies,
 		PublicURL:         public,
 		ScriptsDir:        cfg.ScriptsDir,
-	}, httpapi.Deps{Definitions: deps.Definitions, Writer: p, Clock: deps.Clock, Logger: logger, Telemetry: deps.Telemetry})
+	}, httpapi.Deps{Definitions: deps.Definitions, Places: places, Writer: p, Clock: deps.Clock, Logger: logger, Telemetry: deps.Telemetry})
 	if err != nil {
 		return nil, fmt.Errorf("configuring ingest: %w", err)
 	}
-	return &App{cfg: cfg, producer: p, handler: h, failed: make(chan error, 1)}, nil
+	return &App{cfg: cfg, producer: p, handler: h, places: places, tail: tail.New(deps.Kafka, logger), failed: make(chan error, 1)}, nil
 }
 
 // Handler serves the tracking API and what its clients read. The server that mounts it bounds the time that headers and
 // bodies may take (ReadHeaderTimeout, ReadTimeout): the handler bounds bytes, not patience.
 func (a *App) Handler() http.Handler { return a.handler }
+
+// RegisterGRPC adds TailService.
+func (a *App) RegisterGRPC(r grpc.ServiceRegistrar) { ingestv1.RegisterTailServiceServer(r, a.tail) }
 
 // Start reaches Kafka, so that a wrong address is known before the first event.
 func (a *App) Start(ctx context.Context) error {
@@ -207,6 +220,9 @@ func (a *App) Start(ctx context.Context) error {
 		if _, err := os.Stat(filepath.Join(dir, httpapi.StandaloneScript)); err != nil {
 			return fmt.Errorf("scripts_dir: the folder must hold the files of dist/umd of @segment/analytics-next: %w", err)
 		}
+	}
+	if err := a.places.Open(); err != nil {
+		return fmt.Errorf("geo_database: %w", err)
 	}
 	if err := a.producer.Ping(ctx); err != nil {
 		return err
@@ -220,7 +236,12 @@ func (a *App) Stop(ctx context.Context) error {
 	if a.stopped.Swap(true) {
 		return nil
 	}
-	return errors.Join(a.handler.Drain(ctx), a.producer.Close(ctx))
+	drained := a.handler.Drain(ctx)
+	closed := a.producer.Close(ctx)
+	if drained != nil {
+		return errors.Join(drained, closed) // somebody may still look places up
+	}
+	return errors.Join(closed, a.places.Close())
 }
 
 // Ready is nil between Start and Stop. Kafka's state does not count: while it takes no writes this process

@@ -41,12 +41,13 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	webKey    = "wk_web_0123456789"
-	serverKey = "wk_server_0123456789"
-	smallKey  = "wk_small_0123456789"
-	closedKey = "wk_closed_0123456789"
-	jitsuKey  = "jitsu-id:jitsu-secret"
-	ownKey    = "wk_own_0123456789"
+	webKey     = "wk_web_0123456789"
+	serverKey  = "wk_server_0123456789"
+	smallKey   = "wk_small_0123456789"
+	privateKey = "wk_private_0123456789"
+	closedKey  = "wk_closed_0123456789"
+	jitsuKey   = "jitsu-id:jitsu-secret"
+	ownKey     = "wk_own_0123456789"
 )
 
 var arrivedAt = time.Date(2026, 11, 21, 10, 15, 31, 0, time.UTC)
@@ -63,6 +64,7 @@ func definitions() definition.Provider {
 		source("small", &definitionv1.Source{WriteKeys: []string{smallKey}, MaxEventBytes: 200, MaxBatchBytes: 1000, MaxImportBatchBytes: 2000}),
 		source("jitsu", &definitionv1.Source{WriteKeys: []string{jitsuKey}}),
 		source("own", &definitionv1.Source{WriteKeys: []string{ownKey}, AllowedOrigins: []string{"https://shop.example", "https://*.bank.example:8443"}}),
+		source("private", &definitionv1.Source{WriteKeys: []string{privateKey}, Ip: definitionv1.IpHandling_IP_HANDLING_SHORTEN}),
 		source("closed", &definitionv1.Source{WriteKeys: []string{closedKey}, Disabled: true}),
 	))
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/enrich"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
@@ -26,6 +27,8 @@ type Rules struct {
 	// Names are those that the source has used; MaxNames is how many there may be.
 	Names    *limit.NameSet
 	MaxNames int
+	// Enrich says what is kept of an address.
+	Enrich enrich.Settings
 }
 
 // Visit is how the events of one request came.
@@ -35,17 +38,20 @@ type Visit struct {
 	// Import is true for history, which is not held against the bound of an identity: a person's years come
 	// within a second.
 	Import bool
+	// UserAgent is the request's own, blank if it is a server's.
+	UserAgent string
 }
 
 // Door holds what the sources share. It is safe for concurrent use.
 type Door struct {
 	identities *limit.Identities
+	enricher   *enrich.Enricher
 	seed       maphash.Seed
 }
 
-// New returns a door through which nothing has gone.
-func New() *Door {
-	return &Door{identities: limit.NewIdentities(), seed: maphash.MakeSeed()}
+// New returns a door through which nothing has gone. A nil locator tells no places.
+func New(places enrich.Locator) *Door {
+	return &Door{identities: limit.NewIdentities(), enricher: enrich.New(places), seed: maphash.MakeSeed()}
 }
 
 // Admit lets an event pass, which may change it, or says why not.
@@ -56,6 +62,7 @@ func (d *Door) Admit(ev *eventv1.Event, rules *Rules, visit Visit) *wire.Problem
 	if !visit.Import && !d.identities.Allow(visit.Now, d.anchor(ev), rules.Identity) {
 		return &wire.Problem{Code: wire.IdentityTooFast, Detail: "one identity sends more events than a person can; is its id a constant?"}
 	}
+	d.enricher.Apply(ev, rules.Enrich, visit.UserAgent)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func rules() *Rules {
 
 func TestRefusals(t *testing.T) {
 	const track, page = eventv1.EventType_EVENT_TYPE_TRACK, eventv1.EventType_EVENT_TYPE_PAGE
-	d, r := New(), rules()
+	d, r := New(nil), rules()
 	for i := range 3 {
 		require.Nil(t, d.Admit(event(track, fmt.Sprint("E", i), fmt.Sprint(i)), r, Visit{Now: now}))
 	}

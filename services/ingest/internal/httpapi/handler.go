@@ -21,6 +21,7 @@ import (
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	ledgerv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ledger/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/door"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/enrich"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/producer"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
@@ -71,10 +72,12 @@ type Config struct {
 // Deps are what the handler works with.
 type Deps struct {
 	Definitions definition.Provider
-	Writer      Writer
-	Clock       clock.Clock
-	Logger      *slog.Logger
-	Telemetry   telemetry.Providers
+	// Places tells where addresses are; nil tells nothing.
+	Places    enrich.Locator
+	Writer    Writer
+	Clock     clock.Clock
+	Logger    *slog.Logger
+	Telemetry telemetry.Providers
 }
 
 // Handler serves the tracking API. It is safe for concurrent use.
@@ -109,7 +112,7 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 		cfg: cfg, writer: deps.Writer, clock: deps.Clock, logger: deps.Logger,
 		tracer:  deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/services/ingest"),
 		sources: newSources(deps.Definitions, cfg.Limits, deps.Clock),
-		door:    door.New(),
+		door:    door.New(deps.Places),
 		budget:  &budget{limit: cfg.MaxInFlightBytes},
 		entropy: &entropy{from: rand.Reader},
 		routes:  newRoutes(), constant: newConstantHeaders(), scriptName: newScriptName(),
@@ -371,7 +374,11 @@ func (q *request) accept() answer {
 
 // admit is the door for an event of this request.
 func (q *request) admit(ev *eventv1.Event) *wire.Problem {
-	return q.door.Admit(ev, q.source.rules, door.Visit{Now: q.now, Import: q.call == wire.Import})
+	visit := door.Visit{Now: q.now, Import: q.call == wire.Import}
+	if !q.source.ServerSide && !q.to.server {
+		visit.UserAgent = q.http.UserAgent()
+	}
+	return q.door.Admit(ev, q.source.rules, visit)
 }
 
 // accepted is the answer once Kafka has everything.

@@ -13,6 +13,7 @@ import (
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/door"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/enrich"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/identifier"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
@@ -132,8 +133,20 @@ func (s *sources) rules(name string, spec *definitionv1.Source) *door.Rules {
 	if own := spec.GetMaxIdentityEventsPerSecond(); own > 0 {
 		r.Identity.PerSecond = own
 	}
+	r.Enrich.Address = addressOf(spec.GetIp())
 	r.Identity.Burst = int(min(max(identityBurst*r.Identity.PerSecond, 1), math.MaxInt32))
 	return r
+}
+
+func addressOf(handling definitionv1.IpHandling) enrich.Address {
+	switch handling {
+	case definitionv1.IpHandling_IP_HANDLING_SHORTEN:
+		return enrich.Shorten
+	case definitionv1.IpHandling_IP_HANDLING_DROP:
+		return enrich.Drop
+	default:
+		return enrich.Keep
+	}
 }
 
 // identityBurst is how many seconds' worth of events an identity may send at once, after a silence: a phone
