@@ -358,8 +358,23 @@ func (m *member) emit(t *ownedTask) {
 		for _, h := range outs[i].headers {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
+		if m.outputs.oneByOne(r.Topic) {
+			m.produceAlone(client, r)
+			continue
+		}
 		client.Produce(context.Background(), r, m.produced)
 	}
+}
+
+// produceAlone writes a record in a batch of its own.
+func (m *member) produceAlone(client *kgo.Client, r *kgo.Record) {
+	m.outputs.writing.Lock()
+	defer m.outputs.writing.Unlock()
+	err := client.ProduceSync(context.Background(), r).FirstErr()
+	if errors.Is(err, kerr.MessageTooLarge) {
+		m.outputs.refused(r.Topic, len(r.Key)+len(r.Value), true)
+	}
+	m.produced(r, err)
 }
 
 func (m *member) produced(r *kgo.Record, err error) {
@@ -367,7 +382,7 @@ func (m *member) produced(r *kgo.Record, err error) {
 		return
 	}
 	if errors.Is(err, kerr.MessageTooLarge) {
-		m.outputs.refused(r.Topic, len(r.Key)+len(r.Value))
+		m.outputs.refused(r.Topic, len(r.Key)+len(r.Value), false)
 	}
 	m.failMu.Lock()
 	defer m.failMu.Unlock()

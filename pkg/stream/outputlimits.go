@@ -18,17 +18,18 @@ const (
 	minBatchBytes = 1024
 )
 
-// outputLimits knows what each output takes: the broker's max.message.bytes where it may be asked for,
-// else what was learned from refusals.
+// outputLimits knows what each output takes: the broker's max.message.bytes where it may be asked for.
+// Where it may not, the first refusal has records written one by one, which shows what is too large.
 type outputLimits struct {
+	writing sync.Mutex // held while a record is written alone
+
 	mu        sync.Mutex // guards what follows; held for map accesses only
 	described map[string]int
-	batches   map[string]int // learned
-	records   map[string]int // learned
+	learned   map[string]int // what a record may have; topics in it are written one by one
 }
 
 func newOutputLimits() *outputLimits {
-	return &outputLimits{described: make(map[string]int), batches: make(map[string]int), records: make(map[string]int)}
+	return &outputLimits{described: make(map[string]int), learned: make(map[string]int)}
 }
 
 // describe asks the broker. Without the right to ask, what was known stays.
@@ -55,22 +56,28 @@ func (l *outputLimits) describe(ctx context.Context, admin *kadm.Client, topics 
 	return nil
 }
 
-// refused learns from a record that the broker did not take. The first time its batch may have been too
-// large, which is then made as small as the record; when that is refused, too, the record is.
-func (l *outputLimits) refused(topic string, recordBytes int) {
+// refused learns from a record that the broker did not take: the first time its batch may have been too
+// large; when it was alone, it was.
+func (l *outputLimits) refused(topic string, recordBytes int, alone bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.described[topic]; ok {
 		return // the next session asks again
 	}
-	alone := max(minBatchBytes, recordBytes+batchOverhead)
-	if have, ok := l.batches[topic]; !ok || have > alone {
-		l.batches[topic] = alone
-		return
+	switch have, ok := l.learned[topic]; {
+	case alone:
+		l.learned[topic] = min(have, recordBytes-1)
+	case !ok:
+		l.learned[topic] = maxRecordBytes
 	}
-	if have, ok := l.records[topic]; !ok || recordBytes <= have {
-		l.records[topic] = recordBytes - 1
-	}
+}
+
+// oneByOne says whether records of a topic are to be written alone.
+func (l *outputLimits) oneByOne(topic string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.learned[topic]
+	return ok
 }
 
 // batch is how large a batch for a topic may be.
@@ -80,8 +87,6 @@ func (l *outputLimits) batch(topic string) int32 {
 	n := maxBatchBytes
 	if described, ok := l.described[topic]; ok {
 		n = min(n, described)
-	} else if learned, ok := l.batches[topic]; ok {
-		n = min(n, learned)
 	}
 	return int32(max(n, minBatchBytes))
 }
@@ -100,7 +105,7 @@ func (l *outputLimits) lower() map[string]int {
 		}
 		lower[topic] = max(n, 0)
 	}
-	for topic, n := range l.records {
+	for topic, n := range l.learned {
 		note(topic, n)
 	}
 	for topic, n := range l.described {
