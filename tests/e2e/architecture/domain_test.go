@@ -23,6 +23,7 @@ var adapters = map[string]string{
 	"services/decision/internal/store":              "Pebble",
 	"services/ingest/internal/httpapi":              "HTTP",
 	"services/ingest/internal/producer":             "Kafka",
+	"services/ingest/internal/tail":                 "Kafka to gRPC",
 }
 
 // pure are shared packages that are domain as well.

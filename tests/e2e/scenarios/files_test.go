@@ -2,9 +2,11 @@ package scenarios
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -68,4 +70,28 @@ func TestFilesAndTheLedger(t *testing.T) {
 	require.Equal(t, 1, got.Code, got.Out)
 	require.Contains(t, got.Out, fmt.Sprintf("MISSING in table events: 1 rows of profile.log.v1 partition %d, offsets %d\n", gone.Partition, gone.Offset))
 	s.Terminate()
+}
+
+// TestTail looks on while events come in and are refused.
+func TestTail(t *testing.T) {
+	s := stack.New(t, stack.Options{})
+	s.Start()
+	ended := make(chan stack.Result, 1)
+	go func() { ended <- s.CLI(new(assert.CollectT), "tail", "--tenant", "demo", "-n", "20") }()
+	for again := time.NewTicker(200 * time.Millisecond); ; {
+		s.Send(t, "demo-key", stack.Event{"type": "track", "event": "Seen", "userId": "ada"})
+		answer, err := s.Post(t.Context(), "demo-key", "/v1/track", stack.Event{"userId": "ada"})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusBadRequest, answer.Code)
+		select {
+		case got := <-ended:
+			require.Equal(t, 0, got.Code, got.Err)
+			require.Regexp(t, `(?m)^\d\d:\d\d:\d\d\.\d{3} accepted     \S+ \S+ track Seen$`, got.Out)
+			require.Regexp(t, `(?m)^\d\d:\d\d:\d\d\.\d{3} rejected     \S+ .*no_event: `, got.Out)
+			require.NotContains(t, got.Out, "ada", "personal data is printed only on demand")
+			s.Terminate()
+			return
+		case <-again.C:
+		}
+	}
 }

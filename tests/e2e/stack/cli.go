@@ -28,7 +28,7 @@ type Command struct {
 // addresses are the flags by which each command finds the stack.
 func (s *Stack) addresses(command string) []string {
 	switch command {
-	case "apply", "get", "delete", "profile":
+	case "apply", "get", "delete", "profile", "tail":
 		return []string{"--grpc", s.Ports.GRPC}
 	case "import":
 		return []string{"--url", "http://" + s.Ports.HTTP}

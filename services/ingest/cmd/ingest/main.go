@@ -20,5 +20,5 @@ func build(cfg *app.Config, env service.Env) (service.Parts, error) {
 	if err != nil {
 		return service.Parts{}, err
 	}
-	return service.Parts{App: a, Handler: a.Handler()}, nil
+	return service.Parts{App: a, Handler: a.Handler(), RegisterGRPC: a.RegisterGRPC}, nil
 }

@@ -32,6 +32,7 @@ type tree struct {
 	SQL     sqlCmd     `cmd:"" name:"sql" help:"Run a query on ClickHouse."`
 	Ledger  ledgerCmd  `cmd:"" help:"Check what came in against what is stored."`
 	Outbox  outboxCmd  `cmd:"" help:"List the mails that left, or print one."`
+	Tail    tailCmd    `cmd:"" help:"Show events as they come in, and why others are refused."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

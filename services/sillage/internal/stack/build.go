@@ -266,7 +266,8 @@ func (s *Stack) ports(components []run.Named, apps services, tel *sdk.SDK, logge
 		ops.Handler(ready, tel.Metrics()), logger)
 	rpc := grpcserver.New(httpserver.Config{Name: "gRPC", Addr: s.cfg.GRPC.Addr, Setting: "--grpc-addr (grpc.addr)"}, tel.Providers(), logger,
 		func(r grpc.ServiceRegistrar) { apps.control.RegisterGRPC(r) },
-		func(r grpc.ServiceRegistrar) { apps.decision.RegisterGRPC(r) })
+		func(r grpc.ServiceRegistrar) { apps.decision.RegisterGRPC(r) },
+		func(r grpc.ServiceRegistrar) { apps.ingest.RegisterGRPC(r) })
 	web := httpserver.New(httpserver.Config{Name: "ingest HTTP", Addr: s.cfg.HTTP.Addr, Setting: "--http-addr (http.addr)"}, mux, logger)
 	all := append([]run.Named{components[0], {Name: "operations port", Component: operations}}, components[1:]...)
 	return append(all, run.Named{Name: "gRPC", Component: rpc}, run.Named{Name: "HTTP", Component: web})
