@@ -91,11 +91,13 @@ var eventColumns = []string{
 	"timestamp", "original_timestamp", "received_at", "properties", "traits", "context", "category",
 	"page_url", "page_path", "page_referrer", "page_title",
 	"campaign_name", "campaign_source", "campaign_medium", "campaign_term", "campaign_content",
-	"value", "currency", "historical", "internal", "log_partition", "log_offset",
+	"value", "currency", "historical", "internal",
+	"channel", "click_id", "click_id_type", "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "bot",
+	"log_partition", "log_offset",
 }
 
 func (s *Set) event(rec Record, profileID string, ev *eventv1.Event) {
-	page, campaign := ev.GetPage(), ev.GetCampaign()
+	page, campaign, client, place := ev.GetPage(), ev.GetCampaign(), ev.GetClient(), ev.GetGeo()
 	s.add("events", eventColumns,
 		ev.GetTenant(), ev.GetSource(), ev.GetMessageId(), word(ev.GetType().String(), "EVENT_TYPE_"), ev.GetName(), profileID,
 		ev.GetAnonymousId(), ev.GetUserId(), ev.GetPreviousId(), ev.GetGroupId(),
@@ -104,6 +106,8 @@ func (s *Set) event(rec Record, profileID string, ev *eventv1.Event) {
 		page.GetUrl(), page.GetPath(), page.GetReferrer(), page.GetTitle(),
 		campaign.GetName(), campaign.GetSource(), campaign.GetMedium(), campaign.GetTerm(), campaign.GetContent(),
 		decimal.New(ev.GetValueMicros(), -6), ev.GetCurrency(), ev.GetHistorical(), ev.GetInternal(),
+		ev.GetChannel(), campaign.GetClickId(), campaign.GetClickIdType(), client.GetDevice(), client.GetBrowser(), client.GetBrowserVersion(),
+		client.GetOs(), client.GetOsVersion(), place.GetCountry(), place.GetRegion(), place.GetCity(), ev.GetBot(),
 		uint32(rec.Partition), uint64(rec.Offset))
 }
 

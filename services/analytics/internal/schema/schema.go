@@ -8,6 +8,7 @@ import (
 	"context"
 	_ "embed" // the SQL
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -16,12 +17,15 @@ import (
 //go:embed tables.sql
 var tables string
 
+//go:embed columns.sql
+var columns string
+
 //go:embed views.sql
 var views string
 
 // Apply makes what is missing in the connection's database. Several instances may do so at once.
 func Apply(ctx context.Context, conn driver.Conn) error {
-	for _, statement := range append(split(tables), split(views)...) {
+	for _, statement := range slices.Concat(split(tables), split(columns), split(views)) {
 		if err := conn.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("making the schema: %w\nin: %s", err, firstLine(statement))
 		}

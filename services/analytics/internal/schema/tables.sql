@@ -34,6 +34,18 @@ CREATE TABLE IF NOT EXISTS events
     currency           LowCardinality(String),
     historical         Bool                   COMMENT 'Imported or late: moves no journey',
     internal           Bool                   COMMENT 'Written by Sillage itself: an outcome of a send',
+    channel            LowCardinality(String) COMMENT 'What brought the visitor: direct, organic_search, paid_search, organic_social, paid_social, email, referral, …; empty if the event says nothing of it',
+    click_id           String                 COMMENT 'Id of the click by the advertising network',
+    click_id_type      LowCardinality(String) COMMENT 'gclid, fbclid, msclkid, …',
+    device             LowCardinality(String) COMMENT 'desktop, mobile, tablet, tv or bot',
+    browser            LowCardinality(String),
+    browser_version    LowCardinality(String),
+    os                 LowCardinality(String),
+    os_version         LowCardinality(String),
+    country            LowCardinality(String) COMMENT 'ISO 3166-1 alpha-2, where the operator provides a database of places',
+    region             LowCardinality(String) COMMENT 'ISO 3166-2 code of the first subdivision, without the country',
+    city               String,
+    bot                Bool                   COMMENT 'A program that is nobody: it moved no segment, score or journey',
     log_partition      UInt32,
     log_offset         UInt64
 )

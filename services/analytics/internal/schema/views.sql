@@ -91,6 +91,7 @@ FROM
             campaign_source != '', concat(campaign_source, ' / ', campaign_medium),
             '') AS channel
     FROM people
+    WHERE NOT bot
 )
 WHERE channel != ''
 COMMENT 'What may have led to a conversion: campaigns, clicks in messages, calls, branch visits';
