@@ -81,6 +81,7 @@ race: engines ## The same tests under the race detector, in random order
 test-kafka: engines engines-kafka ## End-to-end and crash tests on real Apache Kafka
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m ./pkg/kafkatest/... ./pkg/kafka/... ./pkg/stream/... ./services/journey-orchestrator/app/...
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m -run TestPath ./tests/e2e/scenarios/...
+	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 20m -run 'TestR(3|4|6)[A-Z]/apache' ./tests/e2e/faults/...
 
 .PHONY: clients
 clients: $(ENGINES)/.clients ## Fetch the stock clients of the tests through npm
@@ -98,9 +99,15 @@ test-clients: engines clients ## Stock clients of Segment, RudderStack and Jitsu
 	SILLAGE_TEST_CLIENTS=$(ENGINES)/clients SILLAGE_TEST_CHROMIUM=$$chromium $(GO) test -tags clients -count=1 -timeout 10m -v ./tests/e2e/clients | grep -vE '^=== '
 
 .PHONY: faults
-faults: engines engines-kafka ## Crash and fault scenarios at full length
-	SILLAGE_FAULTS=full SILLAGE_CRASH_ITERATIONS=300 $(GO) test -count=1 -timeout 60m ./pkg/embedded/kafka/... ./pkg/stream/... ./tests/e2e/...
-	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m -run TestCrash ./tests/e2e/scenarios/...
+faults: engines engines-kafka ## Crash and fault scenarios at full length, and a table of what they injected and found
+	@export SILLAGE_FAULTS_REPORT=$$(mktemp)
+	trap 'rm -f "$$SILLAGE_FAULTS_REPORT"' EXIT
+	code=0
+	SILLAGE_FAULTS=full SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 150m ./tests/e2e/faults/... || code=$$?
+	SILLAGE_FAULTS=full SILLAGE_CRASH_ITERATIONS=300 $(GO) test -count=1 -timeout 60m ./pkg/embedded/kafka/... ./pkg/stream/... ./tests/e2e/scenarios/... || code=$$?
+	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m -run TestCrash ./tests/e2e/scenarios/... || code=$$?
+	$(GO) run ./tests/e2e/cmd/faults "$$SILLAGE_FAULTS_REPORT" || code=$$?
+	exit $$code
 
 .PHONY: sim
 sim: ## Whole stages in fake time under seeded faults (SILLAGE_SIM_RUNS of them; SILLAGE_TEST_SEED runs one again)

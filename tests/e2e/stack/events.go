@@ -23,11 +23,16 @@ type Answer struct {
 
 // Post sends one call to ingest. The error is of the connection.
 func (s *Stack) Post(ctx context.Context, key, path string, body any, headers ...string) (Answer, error) {
+	return s.PostTo(ctx, s.Ports.HTTP, key, path, body, headers...)
+}
+
+// PostTo is Post to an ingest at another address.
+func (s *Stack) PostTo(ctx context.Context, addr, key, path string, body any, headers ...string) (Answer, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return Answer{}, fmt.Errorf("encoding the body: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Ports.HTTP+path, bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewReader(raw))
 	if err != nil {
 		return Answer{}, fmt.Errorf("making the request: %w", err)
 	}

@@ -92,9 +92,12 @@ func (s *Stack) Start() {
 	require.Falsef(s.t, process.Ended(), "sillage up ended instead of getting ready:\n%s", process.Output())
 }
 
-func (s *Stack) ready() bool {
+func (s *Stack) ready() bool { return readyAt(s.Ports.Ops) }
+
+// readyAt asks an operations port.
+func readyAt(ops string) bool {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + s.Ports.Ops + "/readyz")
+	resp, err := client.Get("http://" + ops + "/readyz")
 	if err != nil {
 		return false
 	}

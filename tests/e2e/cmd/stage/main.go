@@ -85,7 +85,7 @@ func run(ctx context.Context, f flags, out *json.Encoder) error {
 // follow tells whenever the stage becomes ready or stops being it, until it is told to end or fails.
 func follow(ctx context.Context, runner *stream.Runner, out *json.Encoder) error {
 	var last state
-	looks := time.NewTicker(10 * time.Millisecond)
+	looks := time.NewTicker(2 * time.Millisecond)
 	defer looks.Stop()
 	for {
 		now := state{State: "ready"}
