@@ -62,14 +62,17 @@ func (m *member) writeChangelog(t *ownedTask) {
 	}
 }
 
-// fence has an offset for every task of the transaction, so that even one that only fires timers is
-// refused when the task has gone to another member.
+// fence has the offsets of every task of the transaction: where it stands, which is not always where the
+// client has polled to, and at least one for each task, so that even one that only fires timers is refused
+// when the task has gone to another member.
 func (m *member) fence() []fenceOffset {
 	var fence []fenceOffset
 	for _, t := range m.tasks {
-		if t.used {
-			topic := m.top.Inputs[0]
-			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: t.offsets[topic]})
+		if !t.used {
+			continue
+		}
+		for topic, offset := range t.offsets {
+			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: offset, always: topic == m.top.Inputs[0]})
 		}
 	}
 	return fence
@@ -160,5 +163,5 @@ func (m *member) reset(t *ownedTask) {
 	t.task.abort()
 	clear(t.input)
 	t.input = t.input[:0]
-	t.used, t.logEnd, t.lag = false, 0, 0
+	t.used, t.heldBack, t.logEnd, t.lag = false, false, 0, 0
 }

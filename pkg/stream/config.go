@@ -29,7 +29,8 @@ type Config struct {
 	MaxBatchRecords int `koanf:"max_batch_records"`
 	// MaxBatchBytes bounds keys and values read in a transaction, and with it the overlay. Default 16 MiB.
 	MaxBatchBytes int `koanf:"max_batch_bytes"`
-	// MaxTimers bounds the timers that a task fires before it looks at records again. Default 1000.
+	// MaxTimers bounds the timers that a task fires before it looks at records again. Default 1000. Slow
+	// timers are bounded in time, too: after 100ms the sweep is over with the timer in hand.
 	MaxTimers int `koanf:"max_timers"`
 	// MaxHeld bounds the records of one key that wait for announced state; beyond it the wait is over and
 	// they are handled without. Default 1000.

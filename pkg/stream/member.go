@@ -37,6 +37,7 @@ type member struct {
 	outputs *outputLimits
 
 	wakeups    chan struct{}
+	deadline   time.Time  // when the batch in hand takes no more records
 	rollbacks  int        // transactions in a row that did not commit
 	failMu     sync.Mutex // guards produceErr
 	produceErr error
@@ -53,13 +54,14 @@ type ownedTask struct {
 	restoring chan restored
 	cancel    context.CancelFunc
 
-	input   []kgo.FetchTopicPartition // of the poll in hand
-	used    bool                      // has part in the transaction in hand
-	lag     int64                     // of the last poll: records that the broker has and this task has not seen
-	endMu   sync.Mutex                // guards logEnd
-	logEnd  int64                     // after the last changelog record of the transaction in hand
-	samples taskCount
-	pending pending // of the store; changed by whoever has the store
+	input    []kgo.FetchTopicPartition // of the poll in hand, and what the batch before had no time for
+	heldBack bool                      // nothing is fetched until the input is done
+	used     bool                      // has part in the transaction in hand
+	lag      int64                     // of the last poll: records that the broker has and this task has not seen
+	endMu    sync.Mutex                // guards logEnd
+	logEnd   int64                     // after the last changelog record of the transaction in hand
+	samples  taskCount
+	pending  pending // of the store; changed by whoever has the store
 }
 
 // errRebuild says that the session is of no more use and a new one has to be made.
@@ -106,7 +108,7 @@ func (m *member) wake() {
 func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 	due, waiting := m.firstDue()
 	now := m.clock.Now()
-	if waiting && !due.After(now) {
+	if m.behind() || waiting && !due.After(now) {
 		return m.poll(nil, m.cfg.MaxBatchRecords) //nolint:staticcheck // kgo: without a context it takes what is there
 	}
 	m.health.rest(true)
@@ -181,7 +183,7 @@ func (m *member) firstDue() (first time.Time, found bool) {
 }
 
 func (m *member) hasWork(fetches kgo.Fetches) bool {
-	if dataRecords(fetches) > 0 {
+	if dataRecords(fetches) > 0 || m.behind() {
 		return true
 	}
 	due, waiting := m.firstDue()
@@ -196,6 +198,7 @@ func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 		return fmt.Errorf("%w: beginning a transaction: %w", errRebuild, err)
 	}
 	begun := time.Now()
+	m.deadline = begun.Add(m.cfg.CommitInterval + overtime)
 	records := 0
 	var failure error
 	for {
@@ -203,6 +206,7 @@ func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 		if failure = m.work(fetches); failure != nil {
 			break
 		}
+		m.holdBack()
 		if time.Since(begun) >= m.cfg.CommitInterval || records >= m.cfg.MaxBatchRecords || m.batchBytes() >= m.cfg.MaxBatchBytes || ctx.Err() != nil {
 			break
 		}
@@ -311,26 +315,8 @@ func (m *member) each(match func(*ownedTask) bool, fn func(*ownedTask)) {
 func (m *member) workTask(t *ownedTask, now time.Time) {
 	t.used = true
 	t.task.begin(now)
-	var rec Record
-	for _, p := range t.input {
-		for _, r := range p.Records {
-			if !r.Attrs.IsControl() {
-				toRecord(r, &rec)
-				t.task.process(&rec)
-			}
-			t.offsets[p.Topic] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
-		}
-		t.lag = max(0, p.LastStableOffset-t.offsets[p.Topic].Offset)
-		m.metrics.lag.stable(p.Topic, p.Partition, p.LastStableOffset)
-		m.emit(t)
-		if t.task.fault() != nil {
-			break
-		}
-	}
-	clear(t.input)
-	t.input = t.input[:0]
-	t.task.fireTimers(m.cfg.MaxTimers)
-	m.emit(t)
+	m.takeRecords(t)
+	m.sweep(t)
 }
 
 func toRecord(r *kgo.Record, rec *Record) {

@@ -24,13 +24,14 @@ type session interface {
 	close()
 }
 
-// fenceOffset is an offset that a transaction commits although nothing was read: it makes the group
-// coordinator check that this member still owns the partition, and whoever owns it next wait for the
-// transaction to end.
+// fenceOffset is where a task stands in a topic. It takes the place of what the client would commit. With
+// always set it is committed although nothing was read: it makes the group coordinator check that this
+// member still owns the partition, and whoever owns it next wait for the transaction to end.
 type fenceOffset struct {
 	topic     string
 	partition int32
 	offset    kgo.EpochOffset
+	always    bool
 }
 
 // endTimeout bounds flush and end of a transaction. A broker that is away longer has aborted it anyway.
@@ -126,19 +127,26 @@ func (s *exactlyOnce) end(ctx context.Context, commit bool, fence []fenceOffset)
 
 func addFence(req *kmsg.TxnOffsetCommitRequest, fence []fenceOffset) {
 	for _, f := range fence {
+		t := topicOf(req, f.topic)
+		if t != nil {
+			if p := partitionOf(t, f.partition); p != nil {
+				p.Offset, p.LeaderEpoch = f.offset.Offset, f.offset.Epoch
+				continue
+			}
+		}
+		if !f.always {
+			continue
+		}
+		if t == nil {
+			topic := kmsg.NewTxnOffsetCommitRequestTopic()
+			topic.Topic = f.topic
+			req.Topics = append(req.Topics, topic)
+			t = &req.Topics[len(req.Topics)-1]
+		}
 		part := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 		part.Partition, part.Offset, part.LeaderEpoch = f.partition, f.offset.Offset, f.offset.Epoch
 		part.Metadata = &req.MemberID
-		if t := topicOf(req, f.topic); t != nil {
-			if !hasPartition(t, f.partition) {
-				t.Partitions = append(t.Partitions, part)
-			}
-			continue
-		}
-		topic := kmsg.NewTxnOffsetCommitRequestTopic()
-		topic.Topic = f.topic
-		topic.Partitions = append(topic.Partitions, part)
-		req.Topics = append(req.Topics, topic)
+		t.Partitions = append(t.Partitions, part)
 	}
 }
 
@@ -151,13 +159,13 @@ func topicOf(req *kmsg.TxnOffsetCommitRequest, name string) *kmsg.TxnOffsetCommi
 	return nil
 }
 
-func hasPartition(t *kmsg.TxnOffsetCommitRequestTopic, partition int32) bool {
+func partitionOf(t *kmsg.TxnOffsetCommitRequestTopic, partition int32) *kmsg.TxnOffsetCommitRequestTopicPartition {
 	for i := range t.Partitions {
 		if t.Partitions[i].Partition == partition {
-			return true
+			return &t.Partitions[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // atLeastOnce commits offsets after the outputs are written, without a transaction.
@@ -178,11 +186,21 @@ func (s *atLeastOnce) open(context.Context) error { return nil }
 func (s *atLeastOnce) begin() error               { return nil }
 func (s *atLeastOnce) close()                     { s.kafka.Close() }
 
-func (s *atLeastOnce) end(ctx context.Context, commit bool, _ []fenceOffset) (bool, error) {
+func (s *atLeastOnce) end(ctx context.Context, commit bool, fence []fenceOffset) (bool, error) {
 	if !commit {
 		return false, s.kafka.AbortBufferedRecords(ctx)
 	}
-	err := s.kafka.CommitUncommittedOffsets(ctx)
+	offsets := make(map[string]map[int32]kgo.EpochOffset)
+	for _, f := range fence {
+		if offsets[f.topic] == nil {
+			offsets[f.topic] = make(map[int32]kgo.EpochOffset)
+		}
+		offsets[f.topic][f.partition] = f.offset
+	}
+	var err error
+	s.kafka.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, failed error) {
+		err = errors.Join(failed, offsetErrors(resp))
+	})
 	switch {
 	case err == nil:
 		return true, nil
@@ -191,4 +209,17 @@ func (s *atLeastOnce) end(ctx context.Context, commit bool, _ []fenceOffset) (bo
 	default:
 		return false, fmt.Errorf("committing offsets: %w", err)
 	}
+}
+
+func offsetErrors(resp *kmsg.OffsetCommitResponse) error {
+	if resp == nil {
+		return nil
+	}
+	var errs []error
+	for _, topic := range resp.Topics {
+		for _, p := range topic.Partitions {
+			errs = append(errs, kerr.ErrorForCode(p.ErrorCode))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -380,3 +380,96 @@ func (c *jumpClock) Sleep(ctx context.Context, d time.Duration) error {
 
 // Wall is d: the clock runs at the bubble's speed.
 func (c *jumpClock) Wall(d time.Duration) time.Duration { return d }
+
+// slow takes 20ms for every record and every timer. "timers" sets 300 that are due at once.
+type slow struct{}
+
+const slowWork = 20 * time.Millisecond
+
+func (slow) Process(ctx *Context, rec Record) error {
+	if string(rec.Value) == "timers" {
+		for i := range 300 {
+			ctx.SetTimer(fmt.Sprint("t", i), ctx.Now(), nil)
+		}
+		return nil
+	}
+	<-time.After(slowWork)
+	ctx.Emit("out", rec.Key, rec.Value)
+	return nil
+}
+
+func (slow) Timer(ctx *Context, timer Timer) error {
+	<-time.After(slowWork)
+	ctx.Emit("out", ctx.Key(), []byte(timer.ID))
+	return nil
+}
+
+func (slow) Merge(*Context, *Source) error { return nil }
+
+// TestSimulationOfSlowWork: a processor that is slow holds no transaction open for longer than the bound
+// says, neither with records nor with timers, and other partitions go on meanwhile.
+func TestSimulationOfSlowWork(t *testing.T) {
+	for _, work := range []string{"records", "timers"} {
+		t.Run(work, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) { simulateSlowWork(t, dir, work) })
+		})
+	}
+}
+
+func simulateSlowWork(t *testing.T, dir, work string) {
+	s := &simulation{t: t, rng: rand.New(rand.NewPCG(1, 1)), begun: time.Now(), clock: newJumpClock()}
+	s.calm.Store(true)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(19092), kfake.ListenFn(s.network.Listen), kfake.SeedTopics(testPartitions, "in", "out"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	dial := kgo.Dialer(s.network.DialContext)
+	top := Topology{Name: "slow", Inputs: []string{"in"}, Outputs: []string{"out"}, New: func() Processor { return slow{} }}
+	deps := Deps{Clock: s.clock, Logger: testLogger(t), Telemetry: telemetry.Nop(), KafkaOptions: []kgo.Opt{dial}}
+	r, err := NewRunner(top, Config{Kafka: kafkaConfig(cluster.ListenAddrs()), DataDir: dir}, deps)
+	require.NoError(t, err)
+	require.NoError(t, r.Start(t.Context()))
+	defer func() { require.NoError(t, r.Stop(context.Background())) }()
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), dial, kgo.ConsumeTopics("out"),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(10*time.Millisecond))
+	require.NoError(t, err)
+	defer client.Close()
+	<-time.After(10 * time.Second) // it has joined
+
+	var records []*kgo.Record
+	if work == "records" {
+		for i := range 300 {
+			records = append(records, record("in", "slow", fmt.Sprint("r", i)))
+		}
+	} else {
+		records = append(records, record("in", "slow", "timers"))
+	}
+	require.NoError(t, client.ProduceSync(t.Context(), records...).FirstErr())
+	sent := time.Now()
+	last, longest, seen := sent, time.Duration(0), 0
+	other := time.Duration(0) // how long a record of another partition took
+	asked := false
+	for seen < 301 {
+		fetches := client.PollFetches(t.Context())
+		require.NoError(t, fetches.Err())
+		for _, rec := range fetches.Records() {
+			seen++
+			if string(rec.Key) == "other" {
+				other = time.Since(sent)
+			}
+		}
+		longest = max(longest, time.Since(last))
+		last = time.Now()
+		if !asked {
+			asked, sent = true, last
+			require.NoError(t, client.ProduceSync(t.Context(), record("in", "other", "x")).FirstErr())
+		}
+	}
+	whole := time.Since(s.begun) - 10*time.Second
+	require.Greater(t, whole, 300*slowWork)
+	// CommitInterval, overtime of records and of a sweep, what is in hand, and some for its end.
+	bound := 50*time.Millisecond + 2*overtime + (paceEvery+1)*slowWork + 20*time.Millisecond
+	t.Logf("%s took %s, no transaction longer than %s, a record beside it %s", work, whole, longest, other)
+	require.Less(t, longest, bound)
+	require.Less(t, other, 2*bound, "it waits for the transaction in hand and its own")
+}

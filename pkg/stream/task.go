@@ -27,6 +27,7 @@ type task struct {
 	writes  []write   // scratch of commit
 	count   taskCount // of the batch
 	timers  timerCursor
+	late    func() bool      // says that the time of a sweep is over; nil: it has any
 	dead    func(DeadLetter) // also told of dead letters; may be nil
 
 	panicked time.Time // when the last panic was logged

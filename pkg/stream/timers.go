@@ -102,17 +102,24 @@ type dueTimer struct {
 	value []byte // as in the due index; nil if it was set in this batch
 }
 
-// fireTimers fires up to limit timers that are due, in order of their due time, and says how many. Timers
-// that a timer sets and that are due take part.
+// sweepDone says that a sweep fires no more: it has come to its limit or its time is over, or the batch
+// cannot go on. Its first timer it always fires.
+func (t *task) sweepDone(fired, limit int) bool {
+	return fired >= limit || t.over.err != nil || (fired > 0 && t.late != nil && t.late())
+}
+
+// fireTimers fires up to limit timers that are due, in order of their due time, and says how many: fewer
+// although more are due if the time of the sweep is over. Timers that a timer sets and that are due take
+// part.
 func (t *task) fireTimers(limit int) int {
 	fired := 0
-	for fired < limit && t.over.err == nil {
+	for !t.sweepDone(fired, limit) {
 		stored := t.storedDue(limit - fired)
 		before := fired
 		for _, d := range stored {
 			// What has been set in this batch and is due earlier goes first.
-			fired += t.firePending(limit-fired, d.index)
-			if fired >= limit || t.over.err != nil {
+			fired = t.firePending(fired, limit, d.index)
+			if t.sweepDone(fired, limit) {
 				return fired
 			}
 			if t.fire(d) {
@@ -120,7 +127,7 @@ func (t *task) fireTimers(limit int) int {
 			}
 			t.timers.advance(d.index)
 		}
-		fired += t.firePending(limit-fired, nil)
+		fired = t.firePending(fired, limit, nil)
 		if fired == before && len(stored) == 0 {
 			return fired
 		}
@@ -147,11 +154,11 @@ func (t *task) storedDue(limit int) []dueTimer {
 	return found
 }
 
-// firePending fires timers set in this batch that are due, up to the given place in the index (nil: all).
-func (t *task) firePending(limit int, until []byte) int {
-	fired := 0
+// firePending fires timers set in this batch that are due, up to the given place in the index (nil: all),
+// and says how many the sweep has fired by then.
+func (t *task) firePending(fired, limit int, until []byte) int {
 	upper := appendDueKey(nil, t.now.UnixMilli()+1, nil, "")[:9]
-	for fired < limit && len(t.over.due) > 0 && t.over.err == nil {
+	for len(t.over.due) > 0 && !t.sweepDone(fired, limit) {
 		first := t.over.due[0]
 		if bytes.Compare(first, upper) >= 0 || (until != nil && bytes.Compare(first, until) >= 0) {
 			return fired

@@ -174,6 +174,40 @@ func TestSweepsAreBounded(t *testing.T) {
 	require.False(t, left)
 }
 
+// TestSweepsAreBoundedInTime: when its time is over a sweep ends with the timer in hand, wherever that came
+// from, and the next goes on after it.
+func TestSweepsAreBoundedInTime(t *testing.T) {
+	top := alarmTopology()
+	task := newTask(&top, 0, newMemStore())
+	now := time.Unix(1_700_000_000, 0)
+	set := func(from, to, shift int) {
+		for i := from; i < to; i++ {
+			task.process(&Record{Topic: "in", Key: []byte("k"), Value: fmt.Appendf(nil, "t%02d %d", i, i+shift)})
+		}
+	}
+	task.begin(now)
+	set(0, 40, 0)
+	require.NoError(t, task.commit(0))
+	var fired []string
+	for sweep := 0; len(fired) < 60; sweep++ {
+		task.begin(now.Add(time.Hour))
+		if sweep == 0 {
+			set(40, 60, -3600) // due later than the others, and not in the store yet
+		}
+		looks := 0
+		task.late = func() bool { looks++; return looks >= 7 }
+		n := task.fireTimers(1000)
+		require.LessOrEqual(t, n, 7)
+		require.Positive(t, n, "a sweep gets on, however slow: %v", fired)
+		for _, out := range task.takeOutputs() {
+			fired = append(fired, string(out.value[:3]))
+		}
+		require.NoError(t, task.commit(0))
+	}
+	require.True(t, slices.IsSorted(fired), fired)
+	require.Len(t, slices.Compact(fired), 60)
+}
+
 // TestTimersOfAnEarlierRunAreNotSkipped: a task that opens a store knows nothing of its timers, and
 // setting a later one must not make it think that there is none before.
 func TestTimersOfAnEarlierRunAreNotSkipped(t *testing.T) {
