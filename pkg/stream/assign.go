@@ -29,6 +29,10 @@ func (m *member) syncTasks(ctx context.Context) {
 		}
 	}
 	for _, t := range m.tasks {
+		if t.active && (t.store.usable() != nil || t.task.fault() != nil) {
+			m.reset(t)
+			m.suspend(ctx, t)
+		}
 		if !t.active {
 			m.resume(t)
 		}

@@ -67,7 +67,9 @@ type RestoreProgress struct {
 	Partition int32
 	// Position and End are changelog offsets; the restore is complete when they are equal.
 	Position, End int64
-	Done          bool
+	// Records are the changelog records that this attempt has read.
+	Records int64
+	Done    bool
 }
 
 func (c Config) withDefaults() Config {

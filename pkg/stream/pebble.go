@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,14 +15,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-// storeFormat is raised when what is written in a store changes: a store of another format is rebuilt.
-const storeFormat = 1
-
-// maxStoreAge is how far a store may lie behind before it is rebuilt from the start: the changelog drops
-// tombstones after a day (see changelogConfig), and a store that missed one would keep what was deleted.
-const maxStoreAge = 12 * time.Hour
 
 // pebbleStore is the store of one partition on disk.
 //
@@ -37,9 +30,14 @@ type pebbleStore struct {
 	dir      string
 	identity [16]byte // of the changelog topic
 	pos      int64
+	asOf     time.Time // see stamp
+	stamped  time.Time // asOf as it is in the store
+	loading  bool      // see bulk
+	empty    bool      // nothing was ever written to it
 	writes   atomic.Int64
 	usage    int64
 	broken   atomic.Bool // damage was found: the directory must go
+	disk     *diskGuard
 	now      func() time.Time
 }
 
@@ -47,14 +45,16 @@ type pebbleStore struct {
 type storeSettings struct {
 	cache  *pebble.Cache
 	files  *pebble.FileCache
+	fs     vfs.FS
 	logger *slog.Logger
 	now    func() time.Time // wall clock: age of what is on disk
+	notify func()           // called when a store finds damage or a disk that takes no more; may be nil
 }
 
 // openPebble opens the store in dir if it belongs to the changelog with the given identity, is of this
 // format and is fresh enough; in any other case it begins an empty one at position 0.
 func openPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleStore, error) {
-	s, err := tryPebble(dir, identity, settings)
+	s, err := tryPebble(dir, identity, settings, false)
 	if err == nil {
 		return s, nil
 	}
@@ -62,100 +62,117 @@ func openPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleS
 		return nil, err
 	}
 	settings.logger.Warn("the local store is not usable and will be rebuilt from its changelog", slog.String("reason", err.Error()))
-	if err := os.RemoveAll(dir); err != nil {
+	if err := settings.fs.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("removing the store %s: %w", dir, err)
 	}
-	return tryPebble(dir, identity, settings)
+	return tryPebble(dir, identity, settings, false)
 }
 
-func tryPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleStore, error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return nil, fmt.Errorf("making the directory of a store: %w", err)
+// tryPebble opens a store as it is. With bulk nothing is compacted meanwhile.
+func tryPebble(dir string, identity [16]byte, settings storeSettings, bulk bool) (*pebbleStore, error) {
+	if err := settings.fs.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, fmt.Errorf("making the directory of a store: %w", errors.Join(errDisk, err))
 	}
-	s := &pebbleStore{dir: dir, identity: identity, now: settings.now}
-	db, err := pebble.Open(dir, s.options(settings))
+	s := &pebbleStore{dir: dir, identity: identity, now: settings.now, disk: newDiskGuard(settings.fs, settings.notify)}
+	opts := s.options(settings)
+	opts.DisableAutomaticCompactions = bulk
+	db, err := pebble.Open(dir, opts)
 	if err != nil {
-		if isLocked(err) {
-			return nil, fmt.Errorf("opening the store %s: %w (is another instance running on this directory?)", dir, err)
-		}
-		return nil, fmt.Errorf("opening the store %s: %w", dir, errors.Join(errCorrupt, err))
+		return nil, s.openError(err)
 	}
 	s.db = db
-	if err := s.readStamp(); err != nil {
-		return nil, errors.Join(err, db.Close())
+	err = s.readStamp()
+	if s.disk.frozen.Load() {
+		err = s.disk.err()
+	}
+	if err != nil {
+		_ = db.Close() // whatever is wrong with it has been said
+		return nil, err
 	}
 	return s, nil
 }
 
+// openError tells a store that is damaged from one that cannot be opened at the moment.
+func (s *pebbleStore) openError(err error) error {
+	switch {
+	case s.disk.frozen.Load():
+		return s.disk.err()
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: opening %s: %w", errDisk, s.dir, err)
+	case isLocked(err):
+		return fmt.Errorf("opening the store %s: %w (is another instance running on this directory?)", s.dir, err)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
+		return fmt.Errorf("opening the store %s: %w", s.dir, err)
+	default:
+		return fmt.Errorf("opening the store %s: %w", s.dir, errors.Join(errCorrupt, err))
+	}
+}
+
 // options keep a store small: many partitions of many stages share one process.
 func (s *pebbleStore) options(settings storeSettings) *pebble.Options {
+	damaged := func() {
+		// What was written to a frozen disk is not there: that is no damage.
+		if s.disk.frozen.Load() {
+			return
+		}
+		if !s.broken.Swap(true) && settings.notify != nil {
+			settings.notify()
+		}
+	}
 	opts := &pebble.Options{
+		FS:    s.disk,
 		Cache: settings.cache, FileCache: settings.files,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
-		Logger:                      pebbleLogger{settings.logger},
+		// A restore leaves many tables; whoever writes next does not wait until they are merged.
+		L0StopWritesThreshold:      1000,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
+		Logger:                     pebbleLogger{settings.logger},
 		EventListener: &pebble.EventListener{
-			DataCorruption: func(pebble.DataCorruptionInfo) { s.broken.Store(true) },
+			DataCorruption: func(pebble.DataCorruptionInfo) { damaged() },
+			BackgroundError: func(err error) {
+				if pebble.IsCorruptionError(err) {
+					damaged()
+				}
+			},
 		},
 	}
 	for i := range opts.Levels {
 		// Small tables have small filters and indexes, which the cache can hold apart from each other.
-		opts.TargetFileSizes[i] = 4 << 20
+		opts.TargetFileSizes[i] = tableBytes
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most lookups are for what is not there
 	}
 	return opts
 }
 
-// stamp: format, identity of the changelog, position, wall time in milliseconds.
-const stampBytes = 1 + 16 + 8 + 8
+// tableBytes is about the size of a table.
+const tableBytes = 4 << 20
 
-func (s *pebbleStore) stamp() []byte {
-	b := make([]byte, 0, stampBytes)
-	b = append(b, storeFormat)
-	b = append(b, s.identity[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.pos))
-	return binary.BigEndian.AppendUint64(b, uint64(s.now().UnixMilli()))
-}
-
-func (s *pebbleStore) readStamp() error {
-	v, closer, err := s.db.Get([]byte{kindStore})
-	if errors.Is(err, pebble.ErrNotFound) {
-		it, err := s.db.NewIter(nil)
-		if err != nil {
-			return s.check(err)
-		}
-		used := it.First()
-		if err := errors.Join(it.Error(), it.Close()); err != nil {
-			return s.check(err)
-		}
-		if used {
-			return fmt.Errorf("%w: it has no stamp", errCorrupt)
-		}
+// usable says whether damage or a full disk has been met.
+func (s *pebbleStore) usable() error {
+	switch {
+	case s.disk.frozen.Load():
+		return s.disk.err()
+	case s.broken.Load():
+		return errCorrupt
+	default:
 		return nil
 	}
-	if err != nil {
-		return s.check(err)
-	}
-	defer func() { _ = closer.Close() }() // nothing is left to be done with a value that was read
-	switch {
-	case len(v) != stampBytes || v[0] != storeFormat:
-		return fmt.Errorf("%w: it has another format", errCorrupt)
-	case [16]byte(v[1:17]) != s.identity:
-		return fmt.Errorf("%w: it belongs to another changelog", errCorrupt)
-	case s.now().Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(v[25:])))) > maxStoreAge:
-		return fmt.Errorf("%w: it is older than %s, deletions may be missing", errCorrupt, maxStoreAge)
-	}
-	s.pos = int64(binary.BigEndian.Uint64(v[17:25]))
-	return nil
 }
 
-// check marks damage, so that the store is rebuilt when it is opened next.
+// check marks damage, so that the store is rebuilt when it is opened next. Of a store whose disk takes no
+// more, errors say that and nothing about damage.
 func (s *pebbleStore) check(err error) error {
-	if err != nil && pebble.IsCorruptionError(err) {
+	if err == nil {
+		return nil
+	}
+	if s.disk.frozen.Load() {
+		return s.disk.err()
+	}
+	if pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) {
 		s.broken.Store(true)
 		return errors.Join(errCorrupt, err)
 	}
@@ -216,6 +233,9 @@ func (s *pebbleStore) scan(lower, upper []byte, fn func(key, value []byte) bool)
 }
 
 func (s *pebbleStore) apply(writes []write, position int64) error {
+	if err := s.usable(); err != nil {
+		return fmt.Errorf("writing local state: %w", err)
+	}
 	if err := s.closePoint(); err != nil {
 		return s.check(fmt.Errorf("reading local state: %w", err))
 	}
@@ -244,6 +264,7 @@ func (s *pebbleStore) apply(writes []write, position int64) error {
 		s.pos = before
 		return s.check(fmt.Errorf("writing local state: %w", err))
 	}
+	s.stamped, s.empty = s.asOf, false
 	s.writes.Add(int64(size))
 	return nil
 }
@@ -260,17 +281,25 @@ func (s *pebbleStore) size() int64 {
 	return s.usage
 }
 
-// close flushes what is in memory, so that the next owner on this disk has nothing to read again.
+// close flushes what is in memory, so that the next owner on this disk has nothing to read again. A
+// damaged store is removed.
 func (s *pebbleStore) close() error {
 	errs := []error{s.closePoint()}
-	if !s.broken.Load() {
+	if s.usable() == nil {
+		if s.asOf.Sub(s.stamped) > time.Second {
+			errs = append(errs, s.apply(nil, s.pos))
+		}
 		errs = append(errs, s.db.Flush())
 	}
 	errs = append(errs, s.db.Close())
-	if s.broken.Load() {
-		return os.RemoveAll(s.dir)
+	switch {
+	case s.disk.frozen.Load():
+		return nil // the disk keeps what it had; why it took no more has been said
+	case s.broken.Load():
+		return s.disk.FS.RemoveAll(s.dir)
+	default:
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
 }
 
 // wipe throws the store away and begins an empty one.
@@ -279,7 +308,15 @@ func (s *pebbleStore) wipe(settings storeSettings) (*pebbleStore, error) {
 	if err := s.close(); err != nil {
 		return nil, fmt.Errorf("wiping a store: %w", err)
 	}
-	return tryPebble(s.dir, s.identity, settings)
+	return tryPebble(s.dir, s.identity, settings, false)
+}
+
+// reopen closes the store and opens it again, for bulk loading or for work.
+func (s *pebbleStore) reopen(settings storeSettings, bulk bool) (*pebbleStore, error) {
+	if err := errors.Join(s.close(), s.usable()); err != nil {
+		return nil, fmt.Errorf("opening a store again: %w", err)
+	}
+	return tryPebble(s.dir, s.identity, settings, bulk)
 }
 
 // storedPartitions are the partitions that have a store under dir.

@@ -14,10 +14,11 @@ type readiness struct {
 	joined  bool
 	waiting map[int32]bool // partitions whose state is being restored
 	seen    map[int32]RestoreProgress
+	failed  map[int32]error // why the last attempt to restore a partition failed
 }
 
 func newReadiness() *readiness {
-	return &readiness{waiting: make(map[int32]bool), seen: make(map[int32]RestoreProgress)}
+	return &readiness{waiting: make(map[int32]bool), seen: make(map[int32]RestoreProgress), failed: make(map[int32]error)}
 }
 
 // set notes which of the member's tasks are not at work yet.
@@ -40,6 +41,18 @@ func (r *readiness) left() {
 	r.joined = false
 	clear(r.waiting)
 	clear(r.seen)
+	clear(r.failed)
+}
+
+// failure notes why a partition has no state yet; nil if nothing failed.
+func (r *readiness) failure(partition int32, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		delete(r.failed, partition)
+		return
+	}
+	r.failed[partition] = err
 }
 
 func (r *readiness) progress(p RestoreProgress) {
@@ -56,6 +69,10 @@ func (r *readiness) err() error {
 	}
 	var errs []error
 	for _, p := range slices.Sorted(maps.Keys(r.waiting)) {
+		if err := r.failed[p]; err != nil {
+			errs = append(errs, fmt.Errorf("partition %d stands still: %w", p, err))
+			continue
+		}
 		seen := r.seen[p]
 		errs = append(errs, fmt.Errorf("restoring partition %d: at %d of %d", p, seen.Position, seen.End))
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,8 +23,11 @@ type restorer struct {
 	settings storeSettings
 	dir      string
 	progress func(RestoreProgress)
-	logger   *slog.Logger
-	backoff  time.Duration
+	// failed is told why an attempt to restore a partition failed, and nil when one succeeded.
+	failed  func(partition int32, err error)
+	logger  *slog.Logger
+	backoff time.Duration
+	loads   chan struct{} // see bulk
 }
 
 // restored is a partition that is ready for work: its store and where its inputs go on.
@@ -35,29 +39,68 @@ type restored struct {
 // restore retries until it succeeds or ctx is done. A store that is given is brought up to date; without
 // one it is opened, or begun if it is not usable. The store is the caller's even if an error is returned.
 func (r *restorer) restore(ctx context.Context, partition int32, store *pebbleStore) (restored, error) {
+	warned := time.Time{}
 	for attempt := 0; ; attempt++ {
 		var err error
 		var offsets map[string]kgo.EpochOffset
 		store, offsets, err = r.attempt(ctx, partition, store)
-		if err == nil {
-			return restored{store: store, offsets: offsets}, nil
-		}
 		if ctx.Err() != nil {
 			return restored{store: store}, ctx.Err()
 		}
-		r.logger.WarnContext(ctx, "restoring a partition failed; trying again",
-			slog.Int("partition", int(partition)), slog.Int("attempt", attempt), slog.String("error", err.Error()))
-		if errors.Is(err, errCorrupt) && store != nil {
-			if err := store.close(); err != nil {
-				r.logger.WarnContext(ctx, "closing a damaged store", slog.String("error", err.Error()))
-			}
-			store = nil
+		r.failed(partition, err)
+		if err == nil {
+			return restored{store: store, offsets: offsets}, nil
 		}
+		if now := time.Now(); now.Sub(warned) > time.Minute {
+			warned = now
+			r.logger.WarnContext(ctx, "restoring a partition failed; trying again",
+				slog.Int("partition", int(partition)), slog.Int("attempt", attempt), slog.String("error", err.Error()))
+		}
+		store = r.giveUp(ctx, store)
 		wait := min(r.backoff<<min(attempt, 6), 5*time.Second)
 		select {
 		case <-ctx.Done():
 			return restored{store: store}, ctx.Err()
 		case <-time.After(wait):
+		}
+		if errors.Is(err, errDisk) {
+			r.awaitRoom(ctx)
+		}
+	}
+}
+
+// giveUp closes a store that is of no more use, and returns any other.
+func (r *restorer) giveUp(ctx context.Context, store *pebbleStore) *pebbleStore {
+	if store == nil || store.usable() == nil {
+		return store
+	}
+	if err := store.close(); err != nil {
+		r.logger.WarnContext(ctx, "closing an unusable store", slog.String("error", err.Error()))
+	}
+	return nil
+}
+
+// probeBytes is what has to fit on a disk that was full before a store is opened on it again.
+const probeBytes = 1 << 20
+
+// awaitRoom waits until the disk takes something again. A store that is opened in vain leaves files behind.
+func (r *restorer) awaitRoom(ctx context.Context) {
+	path := filepath.Join(r.dir, "probe")
+	for {
+		guard := newDiskGuard(r.settings.fs, nil)
+		f, err := guard.Create(path, vfs.WriteCategoryUnspecified)
+		if err == nil {
+			_, err = f.Write(make([]byte, probeBytes))
+			err = errors.Join(err, f.Sync(), f.Close(), guard.err())
+		}
+		_ = r.settings.fs.Remove(path) // nothing else would use the name
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
 		}
 	}
 }
@@ -67,41 +110,54 @@ func (r *restorer) restore(ctx context.Context, partition int32, store *pebbleSt
 // generation and is refused (each carries offsets of the partition, see member.fence). Only then is the
 // end of the changelog looked up, and read up to.
 func (r *restorer) attempt(ctx context.Context, partition int32, store *pebbleStore) (*pebbleStore, map[string]kgo.EpochOffset, error) {
-	log, err := r.lookUp(ctx, partition)
+	log, store, err := r.open(ctx, partition, store)
 	if err != nil {
 		return store, nil, err
-	}
-	if store != nil && store.broken.Load() {
-		r.logger.WarnContext(ctx, "the local store is damaged and will be rebuilt", slog.Int("partition", int(partition)))
-		if err := store.close(); err != nil {
-			return nil, nil, fmt.Errorf("closing a damaged store: %w", err)
-		}
-		store = nil
-	}
-	if store == nil {
-		store, err = openPebble(filepath.Join(r.dir, strconv.Itoa(int(partition))), log.id, r.settings)
-		if err != nil {
-			return nil, nil, err
-		}
 	}
 	offsets, err := r.stableOffsets(ctx, partition)
 	if err != nil {
 		return store, nil, err
 	}
-	end, err := r.endOf(ctx, partition)
+	store, err = r.catchUp(ctx, log, store)
+	return store, offsets, err
+}
+
+// open looks the changelog up and opens the store, unless there is one that is of use.
+func (r *restorer) open(ctx context.Context, partition int32, store *pebbleStore) (changelog, *pebbleStore, error) {
+	log, err := r.lookUp(ctx, partition)
 	if err != nil {
-		return store, nil, err
+		return log, store, err
+	}
+	if store != nil && store.broken.Load() {
+		r.logger.WarnContext(ctx, "the local store is damaged and will be rebuilt", slog.Int("partition", int(partition)))
+	}
+	if store = r.giveUp(ctx, store); store == nil {
+		store, err = openPebble(filepath.Join(r.dir, strconv.Itoa(int(partition))), log.id, r.settings)
+	}
+	return log, store, err
+}
+
+// catchUp brings a store to where the changelog ends now.
+func (r *restorer) catchUp(ctx context.Context, log changelog, store *pebbleStore) (*pebbleStore, error) {
+	at := r.settings.now()
+	end, err := r.endOf(ctx, log.partition)
+	if err != nil {
+		return store, err
 	}
 	if store.position() > end {
-		r.logger.WarnContext(ctx, "the local store is ahead of its changelog and will be rebuilt", slog.Int("partition", int(partition)))
-		fresh, err := store.wipe(r.settings)
-		if err != nil {
-			return nil, nil, err
+		r.logger.WarnContext(ctx, "the local store is ahead of its changelog and will be rebuilt", slog.Int("partition", int(log.partition)))
+		if store, err = store.wipe(r.settings); err != nil {
+			return nil, err
 		}
-		store = fresh
 	}
 	store, err = r.follow(ctx, log, store, end)
-	return store, offsets, err
+	if err == nil && store.position() < end {
+		err = fmt.Errorf("the local store stands at %d of %d after its restore: what was written did not stay", store.position(), end)
+	}
+	if err == nil {
+		store.current(at)
+	}
+	return store, err
 }
 
 // changelog is where a partition of the changelog is read.
@@ -227,7 +283,29 @@ type fetched struct {
 // follow reads the changelog read-committed up to end and applies it. A transaction that is open below
 // end holds it up until it has ended. While one answer is applied the next is on its way.
 func (r *restorer) follow(ctx context.Context, log changelog, store *pebbleStore, end int64) (*pebbleStore, error) {
-	position := store.position()
+	report := newRestoreReport(r, log.partition, store.position(), end)
+	if !store.loading && (!store.empty || end-store.position() < bulkThreshold) {
+		return r.read(ctx, log, store, report, func(records []*kgo.Record, next int64) error {
+			return applyChangelog(store, records, next)
+		})
+	}
+	load, store, err := newBulk(store, r.settings, r.loads)
+	if err != nil {
+		return store, err
+	}
+	defer load.drop()
+	store, err = r.read(ctx, log, store, report, func(records []*kgo.Record, next int64) error {
+		return load.take(ctx, records, next)
+	})
+	if err != nil {
+		return store, err
+	}
+	return load.finish(ctx)
+}
+
+// read hands the changelog up to end to take, answer by answer.
+func (r *restorer) read(ctx context.Context, log changelog, store *pebbleStore, report *restoreReport, take func(records []*kgo.Record, next int64) error) (*pebbleStore, error) {
+	position, end := store.position(), report.end
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var ahead chan fetched
@@ -251,16 +329,57 @@ func (r *restorer) follow(ctx context.Context, log changelog, store *pebbleStore
 		if got.next < end {
 			ahead = fetch(got.next)
 		}
-		if err := applyChangelog(store, got.records, got.next); err != nil {
+		if err := take(got.records, got.next); err != nil {
 			if got.next < end {
+				cancel()
 				<-ahead
 			}
 			return store, err
 		}
 		position = got.next
-		r.progress(RestoreProgress{Topology: r.top.Name, Partition: log.partition, Position: min(position, end), End: end, Done: position >= end})
+		report.at(position, len(got.records))
 	}
 	return store, nil
+}
+
+// restoreReport tells how far a restore has come: each answer to OnRestore, and a long restore every few
+// seconds to the log.
+type restoreReport struct {
+	restorer *restorer
+	progress RestoreProgress
+	begin    int64
+	end      int64
+	begun    time.Time
+	logged   time.Time
+}
+
+// reportEvery is how often a restore that takes long says so in the log.
+const reportEvery = 5 * time.Second
+
+func newRestoreReport(r *restorer, partition int32, begin, end int64) *restoreReport {
+	now := time.Now()
+	return &restoreReport{
+		restorer: r, begin: begin, end: end, begun: now, logged: now,
+		progress: RestoreProgress{Topology: r.top.Name, Partition: partition, Position: begin, End: end},
+	}
+}
+
+func (p *restoreReport) at(position int64, records int) {
+	p.progress.Position = min(position, p.end)
+	p.progress.Records += int64(records)
+	p.progress.Done = position >= p.end
+	p.restorer.progress(p.progress)
+	now := time.Now()
+	if now.Sub(p.logged) < reportEvery && (!p.progress.Done || p.logged.Equal(p.begun)) {
+		return
+	}
+	p.logged = now
+	rate := float64(position-p.begin) / now.Sub(p.begun).Seconds()
+	remaining := p.end - p.progress.Position
+	p.restorer.logger.Info("restoring a partition from its changelog",
+		slog.Int("partition", int(p.progress.Partition)), slog.Int64("remaining", remaining), slog.Int64("end", p.end),
+		slog.Int64("offsets_per_second", int64(rate)),
+		slog.Duration("estimate", time.Duration(float64(remaining)/max(rate, 1)*float64(time.Second)).Round(time.Second)))
 }
 
 func (r *restorer) restart(ctx context.Context, log changelog, store *pebbleStore) (*pebbleStore, error) {
@@ -276,9 +395,7 @@ func (r *restorer) restart(ctx context.Context, log changelog, store *pebbleStor
 	if err != nil {
 		return nil, err
 	}
-	if err := fresh.apply(nil, start.Offset); err != nil {
-		return fresh, err
-	}
+	fresh.pos = start.Offset
 	return fresh, errors.New("the changelog begins later than the store stands; the store was wiped")
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/gofrs/flock"
 	"github.com/segmentio/ksuid"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -32,6 +33,7 @@ type Runner struct {
 	outputs *outputLimits
 	ready   *readiness
 	failed  chan error
+	fs      vfs.FS // where local state lies
 
 	mu      sync.Mutex // guards what follows: the handles between Start and Stop
 	lock    *flock.Flock
@@ -57,6 +59,7 @@ func NewRunner(top Topology, cfg Config, deps Deps) (*Runner, error) {
 	}
 	return &Runner{
 		top: top, cfg: cfg, deps: deps, metrics: m, health: h, outputs: newOutputLimits(), ready: newReadiness(), failed: make(chan error, 1), logger: logger,
+		fs: vfs.Default,
 	}, nil
 }
 
@@ -111,17 +114,26 @@ func (r *Runner) lockData() error {
 	if r.cfg.InstanceID != "" {
 		return nil
 	}
-	path := filepath.Join(dir, "instance")
-	id, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		id = []byte(ksuid.New().String())
-		err = os.WriteFile(path, id, 0o600)
+	r.cfg.InstanceID, err = r.instanceID(filepath.Join(dir, "instance"))
+	return err
+}
+
+// instanceID reads the id of this instance, or makes one and keeps it. On a disk that takes no more it is
+// not kept: the next start has another, and waits for the session of this one to end.
+func (r *Runner) instanceID(path string) (string, error) {
+	kept, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("reading the instance id: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("reading the instance id: %w", err)
+	if id := strings.TrimSpace(string(kept)); id != "" {
+		return id, nil
 	}
-	r.cfg.InstanceID = strings.TrimSpace(string(id))
-	return nil
+	id := ksuid.New().String()
+	// Renamed into place, so that there is never half an id.
+	if err := errors.Join(os.WriteFile(path+".new", []byte(id), 0o600), os.Rename(path+".new", path)); err != nil {
+		r.logger.Warn("the instance id could not be kept: a restart waits for this session to end", slog.String("error", err.Error()))
+	}
+	return id, nil
 }
 
 // Stop finishes the transaction in hand, leaves the group and closes the stores. Without time for that
@@ -205,9 +217,11 @@ func (r *Runner) session(ctx context.Context) error {
 	}
 	m.tracing = tracer{tracer: r.deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/pkg/stream")}
 	m.own = newOwnership(m.wake)
+	settings := r.caches.settings(r.logger)
+	settings.fs, settings.notify = r.fs, m.wake
 	m.restore = &restorer{
 		top: &r.top, client: r.admin, dir: m.storeDir(), logger: r.logger, backoff: minBackoff,
-		settings: r.caches.settings(r.logger), progress: r.progress,
+		settings: settings, progress: r.progress, failed: r.ready.failure, loads: make(chan struct{}, bulkLoads),
 	}
 	balancer := &taskBalancer{own: m.own, stored: func() []int32 { return storedPartitions(m.storeDir()) }}
 	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer, r.outputs)
@@ -248,7 +262,7 @@ func newStoreCaches(bytes int64) *storeCaches {
 }
 
 func (c *storeCaches) settings(logger *slog.Logger) storeSettings {
-	return storeSettings{cache: c.cache, files: c.files, logger: logger, now: time.Now}
+	return storeSettings{cache: c.cache, files: c.files, fs: vfs.Default, logger: logger, now: time.Now}
 }
 
 func (c *storeCaches) close() {
