@@ -18,7 +18,7 @@ func TestR6Zombie(t *testing.T) {
 	rig.Each(t, 5, func(t *testing.T, broker rig.Broker, seed uint64) {
 		rounds, events, over := 2, 12_000, 4*time.Second
 		if rig.Full() {
-			rounds, events, over = 8, 200_000, 6*time.Second
+			rounds, events, over = 4, 200_000, 8*time.Second
 		}
 		rng := rand.New(rand.NewPCG(seed, 6))
 		r := rig.New(t, rig.Options{

@@ -130,7 +130,7 @@ func (r *Run) Feeding(events []workload.Event, over time.Duration) <-chan error 
 
 // Settle waits until every record that must come has come at least once, and all timers with them. It
 // fails the test, with what the oracle says, when nothing has come for Options.Stuck. It notes the longest
-// time in which nothing came.
+// time in which nothing came meanwhile.
 func (r *Run) Settle() {
 	r.t.Helper()
 	looks := time.NewTicker(20 * time.Millisecond)
@@ -153,7 +153,7 @@ func (r *Run) Settle() {
 			require.Failf(r.t, "stuck", "nothing has come for %s and %d records are missing:\n%s", r.Stuck, missing, verdict.String())
 		}
 	}
-	r.Measure("longest silence s", longest.Seconds())
+	r.Measure("longest silence at the end s", longest.Seconds())
 }
 
 // Check holds everything that was committed against the oracle: the records of all outputs, the state that
