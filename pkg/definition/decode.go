@@ -75,6 +75,10 @@ func (d *decoder) field(node *yaml.Node, msg protoreflect.Message, field protore
 	switch {
 	case node.Kind == yaml.ScalarNode && node.Tag == nullTag:
 		d.failf(node, path, "is empty (write a value, or leave the field out)")
+	case field.FullName() == schemaField && node.Kind != yaml.ScalarNode:
+		if value, ok := d.schema(node, path); ok {
+			msg.Set(field, value)
+		}
 	case field.IsList():
 		d.list(node, msg.Mutable(field).List(), field, path, depth)
 	case field.Kind() == protoreflect.MessageKind:

@@ -72,6 +72,10 @@ func messageNode(msg protoreflect.Message) *yaml.Node {
 			add(node, string(field.Name()), listNode(msg.Get(field).List(), field))
 			continue
 		}
+		if field.FullName() == schemaField {
+			add(node, string(field.Name()), schemaNode(msg.Get(field).String()))
+			continue
+		}
 		add(node, string(field.Name()), valueNode(msg.Get(field), field))
 	}
 	if len(node.Content) == 0 {

@@ -13,11 +13,12 @@ const (
 	KindJourney  = "journey"
 	KindChannel  = "channel"
 	KindTemplate = "template"
+	KindPlan     = "tracking_plan"
 )
 
 // Kinds lists every kind in the order in which they build on each other.
 func Kinds() []string {
-	return []string{KindTenant, KindSource, KindSegment, KindScore, KindChannel, KindTemplate, KindJourney}
+	return []string{KindTenant, KindSource, KindPlan, KindSegment, KindScore, KindChannel, KindTemplate, KindJourney}
 }
 
 // Kind is the kind of def, empty if it has no spec.
@@ -37,6 +38,8 @@ func Kind(def *definitionv1.Definition) string {
 		return KindChannel
 	case *definitionv1.Definition_Template:
 		return KindTemplate
+	case *definitionv1.Definition_TrackingPlan:
+		return KindPlan
 	default:
 		return ""
 	}

@@ -40,6 +40,8 @@ const (
 	// MaxTemplateBytes is the largest part of a template.
 	MaxTemplateBytes = 256 << 10
 
+	// MaxPlannedEvents is how many events a tracking plan may list.
+	MaxPlannedEvents = 1000
 	// MaxEventNames is how many distinct event names a source may be allowed.
 	MaxEventNames = 100_000
 

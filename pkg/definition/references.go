@@ -26,6 +26,8 @@ func References(def *definitionv1.Definition) []Reference {
 		for i, limit := range spec.TenantSpec.GetPressure().GetCaps() {
 			r.add(fmt.Sprintf("spec.pressure.caps[%d].channel", i), KindChannel, limit.GetChannel())
 		}
+	case *definitionv1.Definition_TrackingPlan:
+		r.add("spec.source", KindSource, spec.TrackingPlan.GetSource())
 	case *definitionv1.Definition_Segment:
 		r.condition("spec.condition", spec.Segment.GetCondition(), 0)
 	case *definitionv1.Definition_Journey:

@@ -192,6 +192,17 @@ func (s *Snapshot) Scores(tenant string) []*definitionv1.Definition {
 	return s.List(tenant, KindScore)
 }
 
+// Plan is the tracking plan of a source, nil if there is none. Of several, which Validate refuses, it is the
+// first by name.
+func (s *Snapshot) Plan(tenant, source string) *definitionv1.Definition {
+	for _, def := range s.List(tenant, KindPlan) {
+		if def.GetTrackingPlan().GetSource() == source {
+			return def
+		}
+	}
+	return nil
+}
+
 // Journeys is every journey of a tenant, sorted by name.
 func (s *Snapshot) Journeys(tenant string) []*definitionv1.Definition {
 	return s.List(tenant, KindJourney)

@@ -35,6 +35,8 @@ func Validate(def *definitionv1.Definition, refs *Snapshot) error {
 		c.channel(spec.Channel)
 	case *definitionv1.Definition_Template:
 		c.template(spec.Template)
+	case *definitionv1.Definition_TrackingPlan:
+		c.plan(spec.TrackingPlan)
 	}
 	c.references()
 	return errors.Join(c.errs...)

@@ -20,6 +20,12 @@ spec: {timezone: Europe/Paris}
 ---
 {kind: source, tenant: other, name: web, spec: {write_keys: [other-key-1]}}
 ---
+{kind: source, tenant: demo, name: app, spec: {write_keys: [app-key-1]}}
+---
+{kind: source, tenant: demo, name: site, spec: {write_keys: [site-key-1]}}
+---
+{kind: tracking_plan, tenant: demo, name: app, spec: {source: app, mode: quarantine, events: [{event: Seen, schema: {type: object, required: [id]}}]}}
+---
 {kind: segment, tenant: demo, name: vip, spec: {condition: {where: traits.vip == true}}}
 ---
 {kind: segment, tenant: demo, name: a, spec: {condition: {all: [{segment: vip}, {not: {segment: b}}]}}}
@@ -84,6 +90,15 @@ func TestEveryRuleIsKept(t *testing.T) {
 		{"source", `{write_keys: [demo-key], rate_limit: {requests_per_second: 5, request_burst: -1}}`, `spec.rate_limit.request_burst: -1 is not between`},
 		{"source", `{write_keys: [demo-key], max_identity_events_per_second: -1}`, `spec.max_identity_events_per_second: -1 is not between`},
 		{"source", `{write_keys: [demo-key], max_event_names: 1000000}`, `spec.max_event_names: 1000000 is not between`},
+		// Tracking plans.
+		{"tracking_plan", `{source: sit}`, `spec.source: there is no source "sit" (did you mean site?)`},
+		{"tracking_plan", `{source: app}`, `spec.source: the source "app" has the tracking plan "app" already`},
+		{"tracking_plan", `{source: site, events: [{}]}`, `spec.events[0].event: is missing`},
+		{"tracking_plan", `{source: site, events: [{event: A}, {event: A}]}`, `spec.events[1].event: "A" is there twice`},
+		{"tracking_plan", `{source: site, events: [{event: A, type: alias}]}`, `spec.events[0].type: "alias" is not a type`},
+		{"tracking_plan", `{source: site, events: [{event: A, schema: {type: strin}}]}`, `spec.events[0].schema: is no JSON Schema: /type`},
+		{"tracking_plan", `{source: site, events: [{event: A, schema: {$ref: "https://a.example"}}]}`, `spec.events[0].schema: refers to https://a.example`},
+		{"tracking_plan", `{source: site, events: [{event: ` + long + `}]}`, `spec.events[0].event: has 300 bytes`},
 		// Segments.
 		{"segment", `{}`, `spec.condition: is missing`},
 		{"segment", `{condition: {}}`, `spec.condition: is empty (write exactly one of all, any, not, where`},

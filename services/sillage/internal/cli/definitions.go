@@ -119,7 +119,7 @@ func yamlFiles(path string) ([]string, error) {
 // getCmd is `sillage get`.
 type getCmd struct {
 	remote
-	Kind   string `arg:"" optional:"" help:"tenant, source, segment, score, journey, channel or template; all if not given."`
+	Kind   string `arg:"" optional:"" help:"tenant, source, tracking_plan, segment, score, journey, channel or template; all if not given."`
 	Name   string `arg:"" optional:"" help:"Name of one definition."`
 	Tenant string `help:"Only of this tenant; required with a name."`
 }
@@ -163,7 +163,7 @@ func (c *getCmd) fetch(ctx context.Context, client controlv1.DefinitionServiceCl
 // deleteCmd is `sillage delete`.
 type deleteCmd struct {
 	remote
-	Kind   string `arg:"" help:"tenant, source, segment, score, journey, channel or template."`
+	Kind   string `arg:"" help:"tenant, source, tracking_plan, segment, score, journey, channel or template."`
 	Name   string `arg:"" help:"Name of the definition."`
 	Tenant string `required:"" help:"Tenant of the definition."`
 }
