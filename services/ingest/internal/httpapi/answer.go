@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -76,9 +77,10 @@ type (
 	}
 )
 
-func (a answer) send(w http.ResponseWriter) {
+// send writes an answer.
+func (h *Handler) send(w http.ResponseWriter, a answer) {
 	header := w.Header()
-	header["Content-Type"] = []string{"application/json"}
+	header["Content-Type"] = h.constant.json
 	if a.retryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(a.retryAfter))
 	}
@@ -93,13 +95,15 @@ func (a answer) send(w http.ResponseWriter) {
 	}
 	w.WriteHeader(a.status)
 	// A client that is gone by now gets no answer; it will send again.
+	if a.status == http.StatusOK && a.outcome == nil {
+		_, _ = io.WriteString(w, `{"success":true}`)
+		return
+	}
 	_, _ = w.Write(a.body()) //nolint:gosec // JSON, as the header says
 }
 
+// body is the answer in JSON, unless it is the plain yes.
 func (a answer) body() []byte {
-	if a.status == http.StatusOK && a.outcome == nil {
-		return []byte(`{"success":true}`)
-	}
 	if a.outcome == nil {
 		out, _ := json.Marshal(failure{Message: a.message, Code: a.code}) //nolint:errchkjson // strings always encode
 		return out

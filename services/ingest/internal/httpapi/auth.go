@@ -58,7 +58,7 @@ func (q *request) queryKey() string {
 }
 
 func (q *request) twoKeys() answer {
-	q.metrics.unauthorized(q.http.Context(), "two_keys")
+	q.metrics.unauthorized(q.ctx, "two_keys")
 	return unauthorized("the request names different write keys: send one")
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sillage-cdp/sillage/pkg/clock"
@@ -82,21 +83,23 @@ type Deps struct {
 
 // Handler serves the tracking API. It is safe for concurrent use.
 type Handler struct {
-	cfg      Config
-	writer   Writer
-	clock    clock.Clock
-	logger   *slog.Logger
-	tracer   trace.Tracer
-	sources  *sources
-	door     *door.Door
-	metrics  *metrics
-	reader   reader
-	budget   *budget
-	decoders sync.Pool
-	entropy  *entropy
-	routes   map[string]route
-	constant constantHeaders
-	outer    http.Handler
+	cfg     Config
+	writer  Writer
+	clock   clock.Clock
+	logger  *slog.Logger
+	tracing tracing
+	sources *sources
+	// violations counts what is not as planned.
+	violations metric.Int64Counter
+	door       *door.Door
+	metrics    *metrics
+	reader     reader
+	budget     *budget
+	decoders   sync.Pool
+	entropy    *entropy
+	routes     map[string]route
+	constant   constantHeaders
+	pages      http.Handler
 
 	scriptName *regexp.Regexp
 
@@ -110,8 +113,8 @@ type Handler struct {
 func New(cfg Config, deps Deps) (*Handler, error) {
 	h := &Handler{
 		cfg: cfg, writer: deps.Writer, clock: deps.Clock, logger: deps.Logger,
-		tracer:  deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/services/ingest"),
-		sources: newSources(deps.Definitions, cfg.Limits, deps.Clock),
+		tracing: newTracing(deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/services/ingest"), deps.Telemetry.Propagator),
+		sources: newSources(deps.Definitions, cfg.Limits, deps.Clock, deps.Logger),
 		door:    door.New(deps.Places),
 		budget:  &budget{limit: cfg.MaxInFlightBytes},
 		entropy: &entropy{from: rand.Reader},
@@ -120,19 +123,19 @@ func New(cfg Config, deps Deps) (*Handler, error) {
 	}
 	h.reader.budget = h.budget
 	var err error
-	if h.metrics, err = newMetrics(deps.Telemetry.Meter, h.budget); err != nil {
+	if h.violations, err = newViolations(deps.Telemetry.Meter); err != nil {
 		return nil, err
 	}
-	h.outer = otelhttp.NewHandler(http.HandlerFunc(h.serve), "ingest",
+	if h.metrics, err = newMetrics(deps.Telemetry.Meter, h.budget, h.routes); err != nil {
+		return nil, err
+	}
+	h.pages = otelhttp.NewHandler(http.HandlerFunc(h.page), "ingest",
 		otelhttp.WithTracerProvider(deps.Telemetry.Tracer),
 		otelhttp.WithMeterProvider(deps.Telemetry.Meter),
 		otelhttp.WithPropagators(deps.Telemetry.Propagator),
 	)
 	return h, nil
 }
-
-// ServeHTTP serves the tracking API.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.outer.ServeHTTP(w, r) }
 
 // Drain refuses new requests and waits until those in flight are answered, within ctx.
 func (h *Handler) Drain(ctx context.Context) error {
@@ -177,16 +180,20 @@ func (h *Handler) answerTo(r *http.Request, to route) answer {
 		return busy("the server is stopping", 1)
 	}
 	defer h.leave()
-	req := &request{Handler: h, http: r, to: to, call: to.call, now: h.clock.Now()}
+	begun := time.Now()
+	ctx, span := h.tracing.begin(r, to.path)
+	req := &request{Handler: h, ctx: ctx, http: r, to: to, call: to.call, now: h.clock.Now()}
 	defer req.release()
 	a := req.handle()
-	h.metrics.request(r.Context(), to.call, a.status)
+	h.tracing.end(span, a.status)
+	h.metrics.request(ctx, to, a.status, time.Since(begun))
 	return a
 }
 
 // request is one call on its way.
 type request struct {
 	*Handler
+	ctx     context.Context // with the request's span
 	http    *http.Request
 	to      route
 	call    wire.Call
@@ -196,6 +203,7 @@ type request struct {
 	extra   int64 // held of the budget for what the events take
 	decoder *wire.Decoder
 	batch   producer.Batch
+	failure error // what could not be encoded
 }
 
 func (q *request) release() {
@@ -241,14 +249,14 @@ func (q *request) authenticate(key string) (answer, bool) {
 	q.source = q.sources.byKey(key)
 	switch {
 	case q.source == nil:
-		q.metrics.unauthorized(q.http.Context(), "unknown_key")
+		q.metrics.unauthorized(q.ctx, "unknown_key")
 		return unauthorized("invalid write key"), false
 	case q.source.disabled:
-		q.metrics.unauthorized(q.http.Context(), "disabled")
+		q.metrics.unauthorized(q.ctx, "disabled")
 		q.source = nil
 		return sourceDisabled(), false
 	case !q.source.origins.allow(q.http.Header.Get("Origin")):
-		q.metrics.unauthorized(q.http.Context(), "origin")
+		q.metrics.unauthorized(q.ctx, "origin")
 		q.source = nil
 		return foreignOrigin(), false
 	}
@@ -261,7 +269,7 @@ func (q *request) spend(unit limit.Unit, n int) (answer, bool) {
 	if wait == 0 {
 		return answer{}, true
 	}
-	q.metrics.limited(q.http.Context(), q.source, [...]string{"source", "tenant"}[at], unit.String())
+	q.metrics.limited(q.ctx, q.source, [...]string{"source", "tenant"}[at], unit.String())
 	return tooMany(wait), false
 }
 
@@ -276,7 +284,7 @@ func (q *request) checkKeys(ahead, body string) (answer, bool) {
 	case ahead != "":
 		return answer{}, true
 	case body == "":
-		q.metrics.unauthorized(q.http.Context(), "no_key")
+		q.metrics.unauthorized(q.ctx, "no_key")
 		return unauthorized("no write key: send it as the user name of Basic authorization, or as writeKey in the body"), false
 	}
 	return q.authenticate(body)
@@ -287,7 +295,7 @@ func (q *request) read() (answer, bool) {
 	var bad *wire.Problem
 	switch {
 	case err == nil:
-		q.metrics.body(q.http.Context(), len(q.body.bytes))
+		q.metrics.body(q.ctx, len(q.body.bytes))
 		return answer{}, true
 	case errors.Is(err, errBusy):
 		return busy("too many requests in flight", 1), false
@@ -342,7 +350,7 @@ func (q *request) refuse(bad *wire.Problem) answer {
 	if err := q.write(); err != nil {
 		return q.unwritten(err)
 	}
-	q.metrics.refused(q.http.Context(), q.source, bad.Code)
+	q.metrics.refused(q.ctx, q.source, bad.Code)
 	return a
 }
 
@@ -356,19 +364,20 @@ func (q *request) accept() answer {
 	})
 	if !q.call.Many() && len(out.Rejections) > 0 && out.Rejections[0].Code == wire.IdentityTooFast {
 		// Nothing is lost: the client sends it again.
-		q.metrics.limited(q.http.Context(), q.source, "identity", limit.Events.String())
+		q.metrics.limited(q.ctx, q.source, "identity", limit.Events.String())
 		return tooMany(time.Second)
 	}
 	for _, r := range out.Rejections {
 		failure = errors.Join(failure, q.note(r))
 	}
+	failure = errors.Join(failure, q.failure)
 	if failure == nil {
 		failure = q.write()
 	}
 	if failure != nil {
 		return q.unwritten(failure)
 	}
-	q.metrics.outcome(q.http.Context(), q.source, &out)
+	q.metrics.outcome(q.ctx, q.source, &out)
 	return q.accepted(&out)
 }
 
@@ -378,12 +387,16 @@ func (q *request) admit(ev *eventv1.Event) *wire.Problem {
 	if !q.source.ServerSide && !q.to.server {
 		visit.UserAgent = q.http.UserAgent()
 	}
-	return q.door.Admit(ev, q.source.rules, visit)
+	verdict := q.door.Admit(ev, q.source.rules, visit)
+	if verdict.Violation != nil {
+		q.failure = errors.Join(q.failure, q.unplanned(ev, verdict))
+	}
+	return verdict.Problem
 }
 
 // accepted is the answer once Kafka has everything.
 func (q *request) accepted(out *wire.Outcome) answer {
-	if !q.call.Many() && len(out.Rejections) > 0 {
+	if !q.call.Many() && len(out.Rejections) > 0 && out.Rejections[0].Code != wire.Quarantined {
 		bad := out.Rejections[0]
 		return answer{status: http.StatusBadRequest, message: bad.Detail, code: bad.Code}
 	}
@@ -409,10 +422,10 @@ func (q *request) note(r wire.Rejection) error {
 
 // write sends the batch, in a span of its own if the trace is recorded.
 func (q *request) write() error {
-	ctx := q.http.Context()
+	ctx := q.ctx
 	if trace.SpanFromContext(ctx).IsRecording() {
 		var span trace.Span
-		ctx, span = q.tracer.Start(ctx, "write to Kafka", trace.WithSpanKind(trace.SpanKindProducer))
+		ctx, span = q.tracing.tracer.Start(ctx, "write to Kafka", trace.WithSpanKind(trace.SpanKindProducer))
 		defer span.End()
 	}
 	begun := time.Now()
@@ -424,7 +437,7 @@ func (q *request) write() error {
 // unwritten is the answer when Kafka has not everything: the client is to send all of it again.
 func (q *request) unwritten(err error) answer {
 	if !errors.Is(err, producer.ErrUnavailable) {
-		q.logger.ErrorContext(q.http.Context(), "writing events", slog.Any("error", err))
+		q.logger.ErrorContext(q.ctx, "writing events", slog.Any("error", err))
 	}
 	return busy("events cannot be written now; send them again", retryAfterUnavailable)
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -17,6 +18,7 @@ import (
 // producer can invent.
 type metrics struct {
 	requests      metric.Int64Counter
+	duration      metric.Float64Histogram
 	denied        metric.Int64Counter
 	limits        metric.Int64Counter
 	bodies        metric.Int64Counter
@@ -27,24 +29,32 @@ type metrics struct {
 	writeDuration metric.Float64Histogram
 
 	// Options made once: making them anew for each request costs more than the counting.
-	byStatus    map[statusOf]metric.AddOption
-	timeOptions [timefix.Count]metric.AddOption
-	written     metric.RecordOption
-	unwritten   metric.RecordOption
+	byStatus    map[statusOf]answeredOptions
+	timeOptions [timefix.Count][]metric.AddOption
+	written     []metric.RecordOption
+	unwritten   []metric.RecordOption
 }
 
+// statusOf is an endpoint's path and the status of an answer.
 type statusOf struct {
-	call   wire.Call
+	path   string
 	status int
 }
 
-func newMetrics(provider metric.MeterProvider, inFlight *budget) (*metrics, error) {
+type answeredOptions struct {
+	count    []metric.AddOption
+	duration []metric.RecordOption
+}
+
+func newMetrics(provider metric.MeterProvider, inFlight *budget, routes map[string]route) (*metrics, error) {
 	meter := provider.Meter("github.com/sillage-cdp/sillage/services/ingest")
-	m := &metrics{byStatus: make(map[statusOf]metric.AddOption)}
-	var errs [10]error
+	m := &metrics{byStatus: make(map[statusOf]answeredOptions)}
+	var errs [11]error
 	m.requests, errs[0] = meter.Int64Counter("sillage.ingest.requests", metric.WithUnit("{request}"), metric.WithDescription("Requests by call and status."))
 	m.denied, errs[1] = meter.Int64Counter("sillage.ingest.requests.denied", metric.WithUnit("{request}"), metric.WithDescription("Requests without a usable write key, by reason."))
 	m.limits, errs[9] = meter.Int64Counter("sillage.ingest.requests.limited", metric.WithUnit("{request}"), metric.WithDescription("Requests answered 429, by source, by whose limit it was (source, tenant, identity) and in what (calls, events)."))
+	m.duration, errs[10] = meter.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of HTTP server requests."),
+		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10))
 	m.bodies, errs[2] = meter.Int64Counter("sillage.ingest.body.size", metric.WithUnit("By"), metric.WithDescription("Bytes of bodies, inflated."))
 	m.accepted, errs[3] = meter.Int64Counter("sillage.ingest.events.accepted", metric.WithUnit("{event}"), metric.WithDescription("Events that Kafka has acknowledged."))
 	m.rejected, errs[4] = meter.Int64Counter("sillage.ingest.events.rejected", metric.WithUnit("{event}"), metric.WithDescription("Events refused, by reason."))
@@ -60,27 +70,38 @@ func newMetrics(provider metric.MeterProvider, inFlight *budget) (*metrics, erro
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	m.prepare()
+	m.prepare(routes)
 	return m, nil
 }
 
-func (m *metrics) prepare() {
-	for call := wire.Track; call <= wire.Import; call++ {
+func (m *metrics) prepare(routes map[string]route) {
+	for at, to := range routes {
+		method := http.MethodPost
+		if to.pixel {
+			method = http.MethodGet
+		}
 		for _, status := range []int{200, 400, 401, 403, 404, 408, 413, 429, 503} {
-			m.byStatus[statusOf{call, status}] = metric.WithAttributeSet(attribute.NewSet(attribute.String("call", call.String()), attribute.Int("status", status)))
+			m.byStatus[statusOf{at, status}] = answeredOptions{
+				count: []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("call", to.call.String()), attribute.Int("status", status)))},
+				duration: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(
+					attribute.String("http.request.method", method), attribute.String("http.route", at), attribute.Int("http.response.status_code", status)))},
+			}
 		}
 	}
 	for a := range m.timeOptions {
-		m.timeOptions[a] = metric.WithAttributeSet(attribute.NewSet(attribute.String("adjustment", timefix.Adjustment(a).String())))
+		m.timeOptions[a] = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("adjustment", timefix.Adjustment(a).String())))}
 	}
-	m.written = metric.WithAttributeSet(attribute.NewSet(attribute.Bool("acknowledged", true)))
-	m.unwritten = metric.WithAttributeSet(attribute.NewSet(attribute.Bool("acknowledged", false)))
+	m.written = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.Bool("acknowledged", true)))}
+	m.unwritten = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.Bool("acknowledged", false)))}
 }
 
-func (m *metrics) request(ctx context.Context, call wire.Call, status int) {
-	if option, ok := m.byStatus[statusOf{call, status}]; ok {
-		m.requests.Add(ctx, 1, option)
+func (m *metrics) request(ctx context.Context, to route, status int, took time.Duration) {
+	options, ok := m.byStatus[statusOf{to.path, status}]
+	if !ok {
+		return
 	}
+	m.requests.Add(ctx, 1, options.count...)
+	m.duration.Record(ctx, took.Seconds(), options.duration...)
 }
 
 func (m *metrics) unauthorized(ctx context.Context, reason string) {
@@ -98,16 +119,16 @@ func (m *metrics) write(ctx context.Context, took time.Duration, err error) {
 	if err != nil {
 		option = m.unwritten
 	}
-	m.writeDuration.Record(ctx, took.Seconds(), option)
+	m.writeDuration.Record(ctx, took.Seconds(), option...)
 }
 
 func (m *metrics) outcome(ctx context.Context, s *source, out *wire.Outcome) {
 	if out.Accepted > 0 {
-		m.accepted.Add(ctx, int64(out.Accepted), s.attributes)
+		m.accepted.Add(ctx, int64(out.Accepted), s.accepted...)
 	}
 	for a, n := range out.Times {
 		if n > 0 {
-			m.times.Add(ctx, int64(n), m.timeOptions[a])
+			m.times.Add(ctx, int64(n), m.timeOptions[a]...)
 		}
 	}
 	for reason, n := range out.Identifiers {

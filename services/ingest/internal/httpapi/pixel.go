@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,14 +21,14 @@ const gif = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04
 func (h *Handler) pixel(w http.ResponseWriter, r *http.Request, to route) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
-		answer{status: http.StatusMethodNotAllowed, message: "use GET"}.send(w)
+		h.send(w, answer{status: http.StatusMethodNotAllowed, message: "use GET"})
 		return
 	}
 	h.answerTo(r, to)
 	header := w.Header()
 	header.Set("Content-Type", "image/gif")
 	header.Set("Cache-Control", "no-store")
-	_, _ = w.Write([]byte(gif)) // a client that is gone needs none
+	_, _ = io.WriteString(w, gif) // a client that is gone needs none
 }
 
 // readPixel makes the body of a call out of the address.

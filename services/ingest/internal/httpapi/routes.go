@@ -10,6 +10,8 @@ import (
 
 // route is an endpoint that takes events in.
 type route struct {
+	// path is the endpoint's own; the telemetry names it by that.
+	path string
 	call wire.Call
 	// queryKey: the write key may stand in the address, since a beacon and a pixel have no headers.
 	queryKey bool
@@ -38,31 +40,33 @@ func newRoutes() map[string]route {
 		routes["/pixel/v1/"+call.String()] = pixel // RudderStack
 		routes["/v1/pixel/"+call.String()] = pixel // Segment
 	}
+	for at, to := range routes {
+		to.path = at
+		routes[at] = to
+	}
 	return routes
 }
 
 // find is the endpoint of a path. A client whose host was configured with a slash at its end asks for
 // `//v1/track`; it is served like any other, since some clients take a redirect for success.
-func (h *Handler) find(asked string) (string, route, bool) {
+func (h *Handler) find(asked string) (route, bool) {
 	found, ok := h.routes[asked]
-	if ok {
-		return asked, found, true
+	if !ok {
+		found, ok = h.routes[path.Clean(asked)]
 	}
-	clean := path.Clean(asked)
-	found, ok = h.routes[clean]
-	return clean, found, ok
+	return found, ok
 }
 
-// serve answers one request.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
-	asked, found, ok := h.find(r.URL.Path)
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	found, ok := h.find(r.URL.Path)
 	switch {
 	case ok && found.pixel:
 		h.pixel(w, r, found)
 	case ok:
 		h.take(w, r, found)
 	default:
-		h.page(w, r, asked)
+		h.pages.ServeHTTP(w, r)
 	}
 }
 
@@ -73,18 +77,18 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, to route) {
 	}
 	switch r.Method {
 	case http.MethodPost:
-		h.answerTo(r, to).send(w)
+		h.send(w, h.answerTo(r, to))
 	case http.MethodOptions:
 		preflight(w, r, "POST, OPTIONS")
 	default:
 		w.Header().Set("Allow", "POST, OPTIONS")
-		answer{status: http.StatusMethodNotAllowed, message: "use POST"}.send(w)
+		h.send(w, answer{status: http.StatusMethodNotAllowed, message: "use POST"})
 	}
 }
 
 // page serves what clients read: their settings, scripts, and whether the service is there.
-func (h *Handler) page(w http.ResponseWriter, r *http.Request, asked string) {
-	serve := h.pageOf(asked)
+func (h *Handler) page(w http.ResponseWriter, r *http.Request) {
+	serve := h.pageOf(path.Clean(r.URL.Path))
 	if serve == nil {
 		http.NotFound(w, r)
 		return
@@ -99,7 +103,7 @@ func (h *Handler) page(w http.ResponseWriter, r *http.Request, asked string) {
 		preflight(w, r, "GET, HEAD, OPTIONS")
 	default:
 		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-		answer{status: http.StatusMethodNotAllowed, message: "use GET"}.send(w)
+		h.send(w, answer{status: http.StatusMethodNotAllowed, message: "use GET"})
 	}
 }
 

@@ -72,11 +72,11 @@ func (h *Handler) sourceConfig(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) noSource(w http.ResponseWriter, r *http.Request, disabled *source) {
 	if disabled != nil {
 		h.metrics.unauthorized(r.Context(), "disabled")
-		sourceDisabled().send(w)
+		h.send(w, sourceDisabled())
 		return
 	}
 	h.metrics.unauthorized(r.Context(), "unknown_key")
-	unauthorized("invalid write key").send(w)
+	h.send(w, unauthorized("invalid write key"))
 }
 
 // foreign answers a page of a site that the source does not name.
@@ -86,7 +86,7 @@ func (h *Handler) foreign(w http.ResponseWriter, r *http.Request, s *source) boo
 	}
 	h.metrics.unauthorized(r.Context(), "origin")
 	refuseOrigin(w.Header())
-	foreignOrigin().send(w)
+	h.send(w, foreignOrigin())
 	return true
 }
 
@@ -114,7 +114,7 @@ func (h *Handler) publicBase(r *http.Request) string {
 func (h *Handler) sendJSON(w http.ResponseWriter, document any) {
 	text, err := json.Marshal(document)
 	if err != nil {
-		answer{status: http.StatusInternalServerError, message: "the settings cannot be written"}.send(w)
+		h.send(w, answer{status: http.StatusInternalServerError, message: "the settings cannot be written"})
 		return
 	}
 	w.Header()["Content-Type"] = h.constant.json
@@ -166,10 +166,10 @@ func (h *Handler) health(w http.ResponseWriter, _ *http.Request) {
 	stopping := h.draining
 	h.mu.Unlock()
 	if stopping {
-		busy("the server is stopping", 1).send(w)
+		h.send(w, busy("the server is stopping", 1))
 		return
 	}
-	answer{status: http.StatusOK}.send(w)
+	h.send(w, answer{status: http.StatusOK})
 }
 
 // version says which build this is.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"log/slog"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type source struct {
 	rules                              *door.Rules
 	// quotas are the source's and the tenant's; either may be nil.
 	quotas     [2]*limit.Quota
+	accepted   []metric.AddOption // attributes alone
 	attributes metric.MeasurementOption
 }
 
@@ -59,6 +61,7 @@ type sources struct {
 	current     atomic.Pointer[resolved]
 	quotas      limit.Quotas
 	names       limit.Names
+	plans       plans
 }
 
 // resolved belongs to one revision of the definitions.
@@ -67,8 +70,8 @@ type resolved struct {
 	byDef    sync.Map // *definitionv1.Definition to *source
 }
 
-func newSources(definitions definition.Provider, limits Limits, now clock.Clock) *sources {
-	return &sources{definitions: definitions, limits: limits, clock: now}
+func newSources(definitions definition.Provider, limits Limits, now clock.Clock, logger *slog.Logger) *sources {
+	return &sources{definitions: definitions, limits: limits, clock: now, plans: plans{logger: logger}}
 }
 
 // byKey is the source of a write key, nil if there is none. A key that nobody has costs a hash and a look
@@ -115,20 +118,22 @@ func (s *sources) resolve(snapshot *definition.Snapshot, def *definitionv1.Defin
 		maxImportBatchBytes: orDefault(spec.GetMaxImportBatchBytes(), defaultImportBatchBytes),
 		disabled:            spec.GetDisabled(),
 		origins:             newOrigins(spec.GetAllowedOrigins()),
-		rules:               s.rules(name, spec),
+		rules:               s.rules(name, spec, snapshot.Plan(def.GetTenant(), def.GetName())),
 		quotas: [2]*limit.Quota{
 			s.quotas.For("source "+name, rates(spec.GetRateLimit(), s.limits.Source), s.clock.Now()),
 			s.quotas.For("tenant "+def.GetTenant(), rates(tenant.GetRateLimit(), s.limits.Tenant), s.clock.Now()),
 		},
 		attributes: metric.WithAttributeSet(set),
+		accepted:   []metric.AddOption{metric.WithAttributeSet(set)},
 	}
 }
 
 // rules are what a source's events are held to.
-func (s *sources) rules(name string, spec *definitionv1.Source) *door.Rules {
+func (s *sources) rules(name string, spec *definitionv1.Source, planned *definitionv1.Definition) *door.Rules {
 	r := &door.Rules{
 		Names: s.names.For(name), MaxNames: orDefault(spec.GetMaxEventNames(), s.limits.EventNames),
 		Identity: limit.Rate{PerSecond: s.limits.IdentityEventsPerSecond},
+		Plan:     s.plans.of(name, planned),
 	}
 	if own := spec.GetMaxIdentityEventsPerSecond(); own > 0 {
 		r.Identity.PerSecond = own

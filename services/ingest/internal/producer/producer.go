@@ -30,6 +30,7 @@ import (
 	"github.com/sillage-cdp/sillage/pkg/topics"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	ledgerv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ledger/v1"
+	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 )
 
 // ErrUnavailable means that Kafka does not take writes now, or not all of these: answer "try later".
@@ -54,6 +55,7 @@ type Producer struct {
 	client     *kgo.Client
 	propagator propagation.TextMapPropagator
 	buffered   atomic.Int64
+	waits      sync.Pool // of *wait, each of a batch that is all acknowledged
 }
 
 // New configures a producer. It connects with the first use; Close releases it.
@@ -118,31 +120,33 @@ func (p *Producer) Write(ctx context.Context, b *Batch) error {
 		p.buffered.Add(-b.bytes)
 		return fmt.Errorf("%w: %d bytes wait for it already", ErrUnavailable, p.cfg.MaxBufferedBytes)
 	}
-	headers := p.headers(ctx)
-	w := &wait{producer: p, bytes: b.bytes, done: make(chan struct{})}
-	w.pending.Store(int64(len(b.records)))
-	promise := w.acknowledged
-	// The records outlive the request if Kafka is slow: they get a context without its end.
-	detached := context.WithoutCancel(ctx)
+	// The records outlive the request if Kafka is slow: they get a context without its end, and with its
+	// trace only if that is recorded.
+	detached, headers := context.Background(), []kgo.RecordHeader(nil)
+	if trace.SpanContextFromContext(ctx).IsSampled() {
+		detached, headers = context.WithoutCancel(ctx), p.headers(ctx)
+	}
+	w := p.wait(b)
 	for i := range b.records {
 		b.records[i].Headers = headers
-		p.client.Produce(detached, &b.records[i], promise)
+		p.client.Produce(detached, &b.records[i], w.promise)
 	}
-	timer := time.NewTimer(p.cfg.AckTimeout)
-	defer timer.Stop()
 	select {
 	case <-w.done:
-		return w.result()
-	case <-timer.C:
+		w.timer.Stop()
+		err := w.err
+		p.waits.Put(w)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return nil
+	case <-w.timer.C: // the records still have the wait: it is not used again
 		return fmt.Errorf("%w: no acknowledgement within %s", ErrUnavailable, p.cfg.AckTimeout)
 	}
 }
 
-// headers carries the trace, if it is sampled: an unsampled one would cost bytes on every record.
+// headers carries the trace.
 func (p *Producer) headers(ctx context.Context) []kgo.RecordHeader {
-	if !trace.SpanContextFromContext(ctx).IsSampled() {
-		return nil
-	}
 	carrier := propagation.MapCarrier{}
 	p.propagator.Inject(ctx, carrier)
 	headers := make([]kgo.RecordHeader, 0, len(carrier))
@@ -155,11 +159,27 @@ func (p *Producer) headers(ctx context.Context) []kgo.RecordHeader {
 // wait counts the acknowledgements of one batch.
 type wait struct {
 	producer *Producer
+	promise  func(*kgo.Record, error) // acknowledged, made once
+	timer    *time.Timer
+	done     chan struct{} // gets a value after the last acknowledgement
 	bytes    int64
 	pending  atomic.Int64
-	done     chan struct{}
-	mu       sync.Mutex // guards err
+	mu       sync.Mutex // guards err until done
 	err      error
+}
+
+// wait is one that nobody uses, for a batch.
+func (p *Producer) wait(b *Batch) *wait {
+	w, _ := p.waits.Get().(*wait)
+	if w == nil {
+		w = &wait{producer: p, timer: time.NewTimer(p.cfg.AckTimeout), done: make(chan struct{}, 1)}
+		w.promise = w.acknowledged
+	} else {
+		w.timer.Reset(p.cfg.AckTimeout)
+	}
+	w.bytes, w.err = b.bytes, nil
+	w.pending.Store(int64(len(b.records)))
+	return w
 }
 
 func (w *wait) acknowledged(_ *kgo.Record, err error) {
@@ -172,17 +192,8 @@ func (w *wait) acknowledged(_ *kgo.Record, err error) {
 	}
 	if w.pending.Add(-1) == 0 {
 		w.producer.buffered.Add(-w.bytes)
-		close(w.done)
+		w.done <- struct{}{}
 	}
-}
-
-func (w *wait) result() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, w.err)
-	}
-	return nil
 }
 
 // Batch gathers the records of one request, encoded. The zero value is ready.
@@ -226,6 +237,26 @@ func (b *Batch) AddRefusal(entry *ledgerv1.LedgerEntry) error {
 		return fmt.Errorf("encoding ledger entry: %w", err)
 	}
 	b.add(topics.Ledger, topics.Key(entry.Tenant, entry.Source), value)
+	return nil
+}
+
+// AddViolation encodes what is not as planned under the key of its source.
+func (b *Batch) AddViolation(v *planv1.PlanViolation) error {
+	value, err := v.MarshalVT()
+	if err != nil {
+		return fmt.Errorf("encoding plan violation: %w", err)
+	}
+	b.add(topics.Violations, topics.Key(v.Tenant, v.Source), value)
+	return nil
+}
+
+// AddQuarantined encodes an event that is set aside, with the reason, under the key of its source.
+func (b *Batch) AddQuarantined(ev *eventv1.Event, v *planv1.PlanViolation) error {
+	value, err := (&planv1.QuarantinedEvent{Event: ev, Violation: v}).MarshalVT()
+	if err != nil {
+		return fmt.Errorf("encoding quarantined event: %w", err)
+	}
+	b.add(topics.Quarantine, topics.Key(ev.Tenant, ev.Source), value)
 	return nil
 }
 
