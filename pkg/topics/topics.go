@@ -24,6 +24,8 @@ const (
 	Reports     = "delivery.reports.v1"
 	Outcomes    = "outcomes.v1"
 	Ledger      = "ledger.v1"
+	Violations  = "plan.violations.v1"
+	Quarantine  = "quarantine.v1"
 	Definitions = "definitions.v1"
 )
 
@@ -53,7 +55,11 @@ type Topic struct {
 	SinglePartition bool
 }
 
-const week = 7 * 24 * time.Hour
+const (
+	week = 7 * 24 * time.Hour
+	// quarantined is how long people have to mend a plan or a producer.
+	quarantined = 30 * 24 * time.Hour
+)
 
 // All lists the catalogue. Internal topics of stages (changelogs, hand-overs, dead letters) are made by
 // the stream runtime with the same partition count.
@@ -71,6 +77,8 @@ func All() []Topic {
 		{Name: Reports, Key: "tenant/profile_id", Message: "sillage.delivery.v1.Outcome", Owner: "channel-connector", Cleanup: Delete, Retention: week},
 		{Name: Outcomes, Key: "tenant/profile_id", Message: "sillage.delivery.v1.Outcome", Owner: "channel-connector", Cleanup: Delete, Retention: week},
 		{Name: Ledger, Key: "tenant/source", Message: "sillage.ledger.v1.LedgerEntry", Owner: "ingest, identity", Cleanup: Delete, Retention: week},
+		{Name: Violations, Key: "tenant/source", Message: "sillage.plan.v1.PlanViolation", Owner: "ingest", Cleanup: Delete, Retention: week},
+		{Name: Quarantine, Key: "tenant/source", Message: "sillage.plan.v1.QuarantinedEvent", Owner: "ingest", Cleanup: Delete, Retention: quarantined},
 		{Name: Definitions, Key: "tenant/kind/name", Message: "sillage.definition.v1.Definition", Owner: "control", Cleanup: Compact, SinglePartition: true},
 	}
 }

@@ -45,6 +45,7 @@ const (
 	serverKey  = "wk_server_0123456789"
 	smallKey   = "wk_small_0123456789"
 	privateKey = "wk_private_0123456789"
+	plannedKey = "wk_planned_0123456789"
 	closedKey  = "wk_closed_0123456789"
 	jitsuKey   = "jitsu-id:jitsu-secret"
 	ownKey     = "wk_own_0123456789"
@@ -65,6 +66,13 @@ func definitions() definition.Provider {
 		source("jitsu", &definitionv1.Source{WriteKeys: []string{jitsuKey}}),
 		source("own", &definitionv1.Source{WriteKeys: []string{ownKey}, AllowedOrigins: []string{"https://shop.example", "https://*.bank.example:8443"}}),
 		source("private", &definitionv1.Source{WriteKeys: []string{privateKey}, Ip: definitionv1.IpHandling_IP_HANDLING_SHORTEN}),
+		source("planned", &definitionv1.Source{WriteKeys: []string{plannedKey}}),
+		&definitionv1.Definition{Tenant: "acme", Name: "planned", Version: 3, Spec: &definitionv1.Definition_TrackingPlan{TrackingPlan: &definitionv1.TrackingPlan{
+			Source: "planned", Mode: definitionv1.PlanMode_PLAN_MODE_QUARANTINE, Unplanned: definitionv1.PlanMode_PLAN_MODE_REJECT,
+			Events: []*definitionv1.PlannedEvent{
+				{Event: "Order Completed", Schema: `{"required":["order_id"],"properties":{"revenue":{"type":"number"}}}`},
+				{Event: "Seen", Schema: `{"required":["id"]}`, Mode: definitionv1.PlanMode_PLAN_MODE_OBSERVE},
+			}}}},
 		source("closed", &definitionv1.Source{WriteKeys: []string{closedKey}, Disabled: true}),
 	))
 }
@@ -81,7 +89,7 @@ type stack struct {
 // startBroker runs kfake with the topics that ingest writes.
 func startBroker(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
-	return kafkatest.StartCluster(t, append([]kfake.Opt{kfake.SeedTopics(4, topics.Events, topics.Ledger)}, opts...)...)
+	return kafkatest.StartCluster(t, append([]kfake.Opt{kfake.SeedTopics(4, topics.Events, topics.Ledger, topics.Violations, topics.Quarantine)}, opts...)...)
 }
 
 func start(t testing.TB, brokers []string, adjust func(*app.Config)) *stack {

@@ -11,7 +11,9 @@ import (
 	"hash/maphash"
 	"time"
 
+	"github.com/sillage-cdp/sillage/pkg/plan"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
+	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/enrich"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
@@ -29,6 +31,21 @@ type Rules struct {
 	MaxNames int
 	// Enrich says what is kept of an address.
 	Enrich enrich.Settings
+	// Plan is what the source is meant to send; nil allows anything.
+	Plan *plan.Plan
+}
+
+// Verdict is what is decided on an event. The zero value lets it pass.
+type Verdict struct {
+	// Problem is why it does not pass; nil if it does.
+	Problem *wire.Problem
+	// Violation is what is not as planned, also if the event passes.
+	Violation *planv1.PlanViolation
+}
+
+// Quarantined is true for an event that is set aside, as it would have passed.
+func (v Verdict) Quarantined() bool {
+	return v.Problem != nil && v.Problem.Code == wire.Quarantined
 }
 
 // Visit is how the events of one request came.
@@ -54,21 +71,29 @@ func New(places enrich.Locator) *Door {
 	return &Door{identities: limit.NewIdentities(), enricher: enrich.New(places), seed: maphash.MakeSeed()}
 }
 
-// Admit lets an event pass, which may change it, or says why not.
-func (d *Door) Admit(ev *eventv1.Event, rules *Rules, visit Visit) *wire.Problem {
+// Admit lets an event pass, which may change it, or says why not. What the plan refuses costs its source no
+// name and its identity no event; what it sets aside does, since it may come in later.
+func (d *Door) Admit(ev *eventv1.Event, rules *Rules, visit Visit) Verdict {
+	violation := rules.Plan.Check(ev)
+	if violation.GetAction() == planv1.Action_ACTION_REJECTED {
+		return Verdict{&wire.Problem{Code: wire.Code(violation.GetCode()), Detail: plan.Describe(violation)}, violation}
+	}
 	if bad := d.name(ev, rules, visit); bad != nil {
-		return bad
+		return Verdict{Problem: bad}
 	}
 	if !visit.Import && !d.identities.Allow(visit.Now, d.anchor(ev), rules.Identity) {
-		return &wire.Problem{Code: wire.IdentityTooFast, Detail: "one identity sends more events than a person can; is its id a constant?"}
+		return Verdict{Problem: &wire.Problem{Code: wire.IdentityTooFast, Detail: "one identity sends more events than a person can; is its id a constant?"}}
 	}
 	d.enricher.Apply(ev, rules.Enrich, visit.UserAgent)
-	return nil
+	if violation.GetAction() == planv1.Action_ACTION_QUARANTINED {
+		return Verdict{&wire.Problem{Code: wire.Quarantined, Detail: "set aside: " + plan.Describe(violation)}, violation}
+	}
+	return Verdict{Violation: violation}
 }
 
 // name holds a source to a number of names.
 func (d *Door) name(ev *eventv1.Event, rules *Rules, visit Visit) *wire.Problem {
-	if ev.GetName() == "" || rules.Names.Admit(visit.Now, d.hash(ev.GetType(), ev.GetName()), rules.MaxNames) {
+	if ev.GetName() == "" || rules.Plan.Lists(ev) || rules.Names.Admit(visit.Now, d.hash(ev.GetType(), ev.GetName()), rules.MaxNames) {
 		return nil
 	}
 	if ev.GetType() == eventv1.EventType_EVENT_TYPE_TRACK {

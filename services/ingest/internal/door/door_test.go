@@ -7,7 +7,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sillage-cdp/sillage/pkg/plan"
+	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
+	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/limit"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
@@ -29,26 +32,59 @@ func TestRefusals(t *testing.T) {
 	const track, page = eventv1.EventType_EVENT_TYPE_TRACK, eventv1.EventType_EVENT_TYPE_PAGE
 	d, r := New(nil), rules()
 	for i := range 3 {
-		require.Nil(t, d.Admit(event(track, fmt.Sprint("E", i), fmt.Sprint(i)), r, Visit{Now: now}))
+		require.Zero(t, d.Admit(event(track, fmt.Sprint("E", i), fmt.Sprint(i)), r, Visit{Now: now}))
 	}
-	require.Equal(t, wire.TooManyNames, d.Admit(event(track, "E3", "u"), r, Visit{Now: now}).Code)
-	require.Nil(t, d.Admit(event(track, "E0", "u"), r, Visit{Now: now}))
-	require.Nil(t, d.Admit(event(eventv1.EventType_EVENT_TYPE_IDENTIFY, "", "u"), r, Visit{Now: now}), "no name is no name too many")
+	require.Equal(t, wire.TooManyNames, d.Admit(event(track, "E3", "u"), r, Visit{Now: now}).Problem.Code)
+	require.Zero(t, d.Admit(event(track, "E0", "u"), r, Visit{Now: now}))
+	require.Zero(t, d.Admit(event(eventv1.EventType_EVENT_TYPE_IDENTIFY, "", "u"), r, Visit{Now: now}), "no name is no name too many")
 	view := event(page, "E0", "u")
-	require.Nil(t, d.Admit(view, r, Visit{Now: now}))
+	require.Zero(t, d.Admit(view, r, Visit{Now: now}))
 	require.Equal(t, OtherName, view.GetName(), "a page of that name is another name, and loses it")
 
 	passed := 0
 	for range 100 {
-		if d.Admit(event(track, "E0", "loop"), r, Visit{Now: now}) == nil {
+		if d.Admit(event(track, "E0", "loop"), r, Visit{Now: now}).Problem == nil {
 			passed++
 		}
 	}
 	require.Equal(t, 20, passed)
-	require.Equal(t, wire.IdentityTooFast, d.Admit(event(track, "E0", "loop"), r, Visit{Now: now}).Code)
-	require.Nil(t, d.Admit(event(track, "E0", "loop"), r, Visit{Now: now, Import: true}))
-	require.Nil(t, d.Admit(event(track, "E0", "another"), r, Visit{Now: now}))
+	require.Equal(t, wire.IdentityTooFast, d.Admit(event(track, "E0", "loop"), r, Visit{Now: now}).Problem.Code)
+	require.Zero(t, d.Admit(event(track, "E0", "loop"), r, Visit{Now: now, Import: true}))
+	require.Zero(t, d.Admit(event(track, "E0", "another"), r, Visit{Now: now}))
 	other := event(track, "E0", "loop")
 	other.Tenant = "globex"
-	require.Nil(t, d.Admit(other, r, Visit{Now: now}), "the same id of another tenant is another identity")
+	require.Zero(t, d.Admit(other, r, Visit{Now: now}), "the same id of another tenant is another identity")
+}
+
+func TestPlan(t *testing.T) {
+	const track = eventv1.EventType_EVENT_TYPE_TRACK
+	spec := &definitionv1.TrackingPlan{Source: "web", Mode: definitionv1.PlanMode_PLAN_MODE_QUARANTINE, Unplanned: definitionv1.PlanMode_PLAN_MODE_REJECT,
+		Events: []*definitionv1.PlannedEvent{
+			{Event: "Order", Schema: `{"required":["id"]}`},
+			{Event: "Seen", Schema: `{"required":["id"]}`, Mode: definitionv1.PlanMode_PLAN_MODE_OBSERVE},
+		}}
+	compiled, err := plan.Compile(&definitionv1.Definition{Tenant: "acme", Name: "web", Spec: &definitionv1.Definition_TrackingPlan{TrackingPlan: spec}})
+	require.NoError(t, err)
+	d, r := New(nil), rules()
+	r.Plan, r.MaxNames = compiled, 0
+
+	good := event(track, "Order", "u")
+	good.Properties = []byte(`{"id":1}`)
+	require.Zero(t, d.Admit(good, r, Visit{Now: now}), "what is planned needs no room among the names")
+
+	bad := event(track, "Order", "u")
+	bad.Page = &eventv1.Page{Url: "https://shop.example/"}
+	aside := d.Admit(bad, r, Visit{Now: now})
+	require.True(t, aside.Quarantined())
+	require.Equal(t, "set aside: not as the tracking plan web says: /id: required, found nothing", aside.Problem.Detail)
+	require.Equal(t, "direct", bad.GetChannel(), "it is enriched: this is how it will come in")
+
+	seen := d.Admit(event(track, "Seen", "u"), r, Visit{Now: now})
+	require.Nil(t, seen.Problem)
+	require.Equal(t, planv1.Action_ACTION_OBSERVED, seen.Violation.GetAction())
+
+	unknown := d.Admit(event(track, "Made Up", "u"), r, Visit{Now: now})
+	require.Equal(t, wire.UnplannedEvent, unknown.Problem.Code)
+	require.Equal(t, planv1.Action_ACTION_REJECTED, unknown.Violation.GetAction())
+	require.False(t, unknown.Quarantined())
 }

@@ -52,6 +52,12 @@ const (
 	IdentityTooFast Code = "identity_too_fast"
 	// TooManyNames: a track event of a name not seen before, when the source has as many as it may have.
 	TooManyNames Code = "too_many_names"
+	// UnplannedEvent: the tracking plan of the source does not list the event.
+	UnplannedEvent Code = "unplanned_event"
+	// PlanViolation: the event is not as the tracking plan of the source says.
+	PlanViolation Code = "plan_violation"
+	// Quarantined: the event is not as planned, and was set aside. It is kept.
+	Quarantined Code = "quarantined"
 	// NoTimestamp: an import item without a readable `timestamp`.
 	NoTimestamp Code = "no_timestamp"
 )
