@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -121,6 +122,7 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 	if err != nil {
 		return err
 	}
+	first := &firstDefinitions{control: apps.control, definitions: definitions, engines: slices.Clone(components)}
 	if deps.Telemetry == nil {
 		components = append(components, run.Named{Name: "telemetry", Component: flush{sdk: tel, logger: deps.Logger}})
 	}
@@ -128,7 +130,7 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 		run.Named{Name: "topics", Component: service.Topics(s.cfg.kafka(), deps.Logger)},
 		run.Named{Name: "definitions", Component: definitions},
 		run.Named{Name: "control", Component: apps.control},
-		run.Named{Name: "first definitions", Component: &firstDefinitions{control: apps.control, definitions: definitions}},
+		run.Named{Name: "first definitions", Component: first},
 		run.Named{Name: "analytics", Component: apps.analytics},
 		run.Named{Name: "identity", Component: apps.identity},
 		run.Named{Name: "segmentation", Component: apps.segmentation},
