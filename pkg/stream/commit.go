@@ -86,6 +86,7 @@ func (m *member) apply(ctx context.Context) {
 		t.pending.held += int64(t.task.count.held)
 		position := max(t.logEnd, t.store.position())
 		t.store.current(m.restore.settings.now())
+		m.held.at(t.partition, position)
 		if err := t.task.commit(position); err != nil {
 			// The transaction stands; only this copy of the state is behind. The changelog brings it up.
 			m.logger.ErrorContext(ctx, "writing local state failed; restoring the partition from its changelog",

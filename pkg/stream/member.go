@@ -27,7 +27,11 @@ type member struct {
 	metrics *metrics
 	tracing tracer
 	restore *restorer
-	dir     string
+	// standbys are the copies of partitions that others own; held is what this instance has on its disk.
+	standbys *standbySet
+	held     *holdings
+	janitor  *janitor
+	dir      string
 
 	session session
 	own     *ownership
