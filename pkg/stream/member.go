@@ -39,6 +39,8 @@ type member struct {
 	ready   *readiness
 	health  *health
 	outputs *outputLimits
+	// limitsAt is the revision of outputs that the tasks have.
+	limitsAt int
 
 	wakeups    chan struct{}
 	deadline   time.Time  // when the batch in hand takes no more records
@@ -198,6 +200,7 @@ func (m *member) hasWork(fetches kgo.Fetches) bool {
 // of a batch allow and there is something to do, and ends it.
 func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 	m.health.begin()
+	m.refreshLimits()
 	if err := m.session.begin(); err != nil {
 		return fmt.Errorf("%w: beginning a transaction: %w", errRebuild, err)
 	}

@@ -98,7 +98,7 @@ func (r *Runner) Start(ctx context.Context) error {
 		defer close(stopped)
 		var watcher sync.WaitGroup
 		defer watcher.Wait()
-		watcher.Go(func() { r.watchLag(background) })
+		watcher.Go(func() { r.watch(background) })
 		r.run(background)
 	}()
 	return nil
