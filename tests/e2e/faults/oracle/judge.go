@@ -212,6 +212,13 @@ func (j *Judge) Missing() (missing, came int) {
 	return j.missing, j.records
 }
 
+// Came is how many of the records that must come to a topic have come.
+func (j *Judge) Came(topic string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.outputs[topic].count)
+}
+
 // Verdict compares everything that came so far.
 func (j *Judge) Verdict() Verdict {
 	j.mu.Lock()
