@@ -96,6 +96,14 @@ func (m *member) resume(ctx context.Context, t *ownedTask) {
 	} else {
 		t.task.timers = timerCursor{}
 	}
+	t.upgrading = false
+	if m.checkVersion(ctx, t) {
+		m.putToWork(t)
+	}
+}
+
+// putToWork lets the records of a task come.
+func (m *member) putToWork(t *ownedTask) {
 	offsets := make(map[string]map[int32]kgo.EpochOffset, len(t.offsets))
 	for topic, offset := range t.offsets {
 		offsets[topic] = map[int32]kgo.EpochOffset{t.partition: offset}

@@ -141,8 +141,13 @@ func (m *member) rolledBack(ctx context.Context, reason error) {
 		if errors.Is(t.task.fault(), errCorrupt) && t.store != nil {
 			t.store.broken.Store(true)
 		}
+		fault := t.task.fault()
 		m.reset(t)
-		if t.active {
+		switch {
+		case !t.active:
+		case errors.Is(fault, errNewer), errors.Is(fault, errUpgrade):
+			m.refuse(ctx, t, fault)
+		default:
 			m.suspend(ctx, t)
 		}
 	}

@@ -58,6 +58,7 @@ type ownedTask struct {
 	offsets   map[string]kgo.EpochOffset
 	active    bool // takes records; false while its state is being restored
 	restoring chan restored
+	upgrading bool // its state is of an earlier version; it is not active until it has been upgraded
 	cancel    context.CancelFunc
 
 	input    []kgo.FetchTopicPartition // of the poll in hand, and what the batch before had no time for
@@ -82,6 +83,9 @@ func (m *member) run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		m.syncTasks(ctx)
+		if err := m.upgradeTasks(ctx); err != nil {
+			return err
+		}
 		fetches, err := m.wait(ctx)
 		if err != nil {
 			return err
