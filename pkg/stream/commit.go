@@ -62,9 +62,10 @@ func (m *member) writeChangelog(t *ownedTask) {
 	}
 }
 
-// fence has the offsets of every task of the transaction: where it stands, which is not always where the
-// client has polled to, and at least one for each task, so that even one that only fires timers is refused
-// when the task has gone to another member.
+// fence has the offsets of every task of the transaction in all its topics: where it stands, which is not
+// always where the client has polled to. The client would leave out what it believes to be committed: after
+// a transaction that ended before all was worked on that polled, it believes that of records to come. And
+// even a task that only fires timers is refused in this way when it has gone to another member.
 func (m *member) fence() []fenceOffset {
 	var fence []fenceOffset
 	for _, t := range m.tasks {
@@ -72,7 +73,7 @@ func (m *member) fence() []fenceOffset {
 			continue
 		}
 		for topic, offset := range t.offsets {
-			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: offset, always: topic == m.top.Inputs[0]})
+			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: offset})
 		}
 	}
 	return fence
