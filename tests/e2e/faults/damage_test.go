@@ -42,7 +42,7 @@ func damages() []damage {
 		{name: "store ahead of its changelog", do: func(d *damaged) { d.stamp(func(stamp []byte) { at(stamp, 17, 1<<40) }) }},
 		{name: "store of another changelog", do: func(d *damaged) { d.stamp(func(stamp []byte) { stamp[1] ^= 0xff }) }},
 		{name: "store of another format", do: func(d *damaged) { d.stamp(func(stamp []byte) { stamp[0] ^= 0x40 }) }},
-		{name: "store older than its changelog's deletions", do: func(d *damaged) { d.stamp(func(stamp []byte) { at(stamp, 25, 0) }) }},
+		{name: "store older than its changelog's deletions", do: func(d *damaged) { d.stamp(func(stamp []byte) { at(stamp, 26, 0) }) }},
 	}
 }
 
@@ -134,7 +134,7 @@ func (d *damaged) takeBackup() {
 	require.NoError(d.t, os.CopyFS(filepath.Join(d.dir, d.topology.Name), os.DirFS(d.backup)))
 }
 
-// stamp changes what a store says of itself (format, id of the changelog, offset, time), and what it knows
+// stamp changes what a store says of itself (format, id of the changelog, offset, whether it is being loaded, time), and what it knows
 // of all keys: who trusts it gives wrong answers.
 func (d *damaged) stamp(change func([]byte)) {
 	d.each(func(dir string) {
