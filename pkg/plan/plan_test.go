@@ -263,3 +263,12 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkCompileSchema(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := plan.CompileSchema(`{"type":"object"}`); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
