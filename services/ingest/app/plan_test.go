@@ -2,13 +2,16 @@ package app_test
 
 import (
 	"log/slog"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	"github.com/sillage-cdp/sillage/pkg/kafka"
+	"github.com/sillage-cdp/sillage/pkg/plan"
 	"github.com/sillage-cdp/sillage/pkg/topics"
+	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/app"
 )
@@ -89,4 +92,24 @@ func TestReplayQuarantine(t *testing.T) {
 	replay.Source = "none"
 	_, err = replay.Run(t.Context())
 	require.ErrorContains(t, err, "there is no source acme/none")
+}
+
+// The example is what it says.
+func TestExamplePlan(t *testing.T) {
+	file, err := os.Open("../examples/tracking-plan.yaml")
+	require.NoError(t, err)
+	defer file.Close()
+	defs, err := definition.ParseYAML(file, "tracking-plan.yaml")
+	require.NoError(t, err)
+	snapshot := definition.NewSnapshot(defs...)
+	require.NoError(t, definition.ValidateAll(snapshot))
+	compiled, err := plan.Compile(snapshot.Plan("shop", "web"))
+	require.NoError(t, err)
+	ev := &eventv1.Event{Type: eventv1.EventType_EVENT_TYPE_TRACK, Name: "Order Completed", Properties: []byte(
+		`{"order_id":"1","revenue":49.9,"currency":"EUR","products":[{"sku":"A-1","quantity":2,"price":24.95}]}`)}
+	require.Nil(t, compiled.Check(ev))
+	ev.Properties = []byte(`{"order_id":"1","revenue":"49.90","currency":"EUR","products":[]}`)
+	require.Equal(t, planv1.Action_ACTION_QUARANTINED, compiled.Check(ev).GetAction())
+	ev = &eventv1.Event{Type: eventv1.EventType_EVENT_TYPE_IDENTIFY, Traits: []byte(`{"password":"x"}`)}
+	require.Equal(t, planv1.Action_ACTION_REJECTED, compiled.Check(ev).GetAction())
 }
