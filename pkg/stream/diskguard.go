@@ -15,6 +15,11 @@ import (
 // and is tried again; nothing is lost, since what counts is in Kafka.
 var errDisk = errors.New("local state cannot be written")
 
+// diskError says what could not be written, and what to do.
+func diskError(name string, err error) error {
+	return fmt.Errorf("%w: writing %s: %w; free space under %s, then the partition goes on by itself", errDisk, name, err, filepath.Dir(filepath.Dir(name)))
+}
+
 // diskGuard is the file system of one store. The first write that fails freezes it: from then on every
 // change pretends to succeed and does nothing, so that the disk keeps what it held at that moment, as
 // after a crash: a whole, older state of the store. Without it a full disk would make Pebble try for ever,
@@ -60,8 +65,7 @@ func (g *diskGuard) change(name string, fn func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.cause == nil {
-		g.cause = fmt.Errorf("%w: writing %s: %w; free space under %s, then the partition goes on by itself",
-			errDisk, name, err, filepath.Dir(filepath.Dir(name)))
+		g.cause = diskError(name, err)
 		g.frozen.Store(true)
 		g.notify()
 	}

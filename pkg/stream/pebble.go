@@ -79,7 +79,7 @@ func openPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleS
 // tryPebble opens a store as it is. With bulk nothing is compacted meanwhile.
 func tryPebble(dir string, identity [16]byte, settings storeSettings, bulk bool) (*pebbleStore, error) {
 	if err := settings.fs.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return nil, fmt.Errorf("making the directory of a store: %w", errors.Join(errDisk, err))
+		return nil, diskError(dir, err)
 	}
 	s := &pebbleStore{dir: dir, identity: identity, now: settings.now, disk: newDiskGuard(settings.fs, settings.notify)}
 	opts := s.options(settings)
@@ -106,7 +106,7 @@ func (s *pebbleStore) openError(err error) error {
 	case s.disk.frozen.Load():
 		return s.disk.err()
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: opening %s: %w", errDisk, s.dir, err)
+		return diskError(s.dir, err)
 	case isLocked(err):
 		return fmt.Errorf("opening the store %s: %w (is another instance running on this directory?)", s.dir, err)
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
