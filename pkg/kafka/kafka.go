@@ -26,11 +26,17 @@ type Config struct {
 	Partitions int32 `koanf:"partitions"`
 	// Replication is the replication factor of topics that are made; -1 is the broker's default.
 	Replication int16 `koanf:"replication"`
+	// StartTimeout is how long a start waits for Kafka to answer. Default 30s: engines are often started
+	// at the same time.
+	StartTimeout time.Duration `koanf:"start_timeout"`
 }
+
+// DefaultStartTimeout is the default of Config.StartTimeout.
+const DefaultStartTimeout = 30 * time.Second
 
 // NewDefaultConfig is for one broker on this machine.
 func NewDefaultConfig() Config {
-	return Config{Brokers: []string{"127.0.0.1:9092"}, Partitions: 4, Replication: -1}
+	return Config{Brokers: []string{"127.0.0.1:9092"}, Partitions: 4, Replication: -1, StartTimeout: DefaultStartTimeout}
 }
 
 // Validate says everything that is wrong with c.
@@ -41,6 +47,9 @@ func (c Config) Validate() error {
 	}
 	if c.Partitions < 1 || c.Partitions > 1024 {
 		errs = append(errs, fmt.Errorf("kafka.partitions: %d is not between 1 and 1024", c.Partitions))
+	}
+	if c.StartTimeout < 0 {
+		errs = append(errs, fmt.Errorf("kafka.start_timeout: %s is negative", c.StartTimeout))
 	}
 	return errors.Join(errs...)
 }

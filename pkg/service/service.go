@@ -7,6 +7,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,7 +18,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/grpc"
@@ -145,13 +145,13 @@ type topicsComponent struct {
 	logger *slog.Logger
 }
 
-// Topics returns a component whose start waits for Kafka (30 s at most) and creates missing topics.
+// Topics returns a component whose start waits for Kafka, as long as its configuration says, and creates missing topics.
 func Topics(cfg kafka.Config, logger *slog.Logger) run.Component {
 	return &topicsComponent{cfg: cfg, logger: logger}
 }
 
 func (c *topicsComponent) Start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.cfg.StartTimeout, kafka.DefaultStartTimeout))
 	defer cancel()
 	if err := c.cfg.Ping(ctx, c.logger); err != nil {
 		return err

@@ -22,7 +22,7 @@ func (m *member) syncTasks(ctx context.Context) {
 	}
 	for p, stint := range owned {
 		if m.tasks[p] == nil {
-			t := &ownedTask{partition: p, stint: stint}
+			t := &ownedTask{partition: p, stint: stint, store: m.standbys.take(p)}
 			m.tasks[p] = t
 			m.suspend(ctx, t)
 			changed = true
@@ -34,8 +34,12 @@ func (m *member) syncTasks(ctx context.Context) {
 			m.suspend(ctx, t)
 		}
 		if !t.active {
-			m.resume(t)
+			m.resume(ctx, t)
 		}
+	}
+	m.standbys.sync(ctx, func(p int32) bool { return m.tasks[p] != nil })
+	if synced {
+		m.janitor.sweep(ctx, func(p int32) bool { return m.tasks[p] != nil || m.standbys.has(p) })
 	}
 	if changed {
 		m.logger.InfoContext(ctx, "tasks assigned", slog.Int("tasks", len(m.tasks)))
@@ -72,13 +76,17 @@ func (m *member) suspend(ctx context.Context, t *ownedTask) {
 }
 
 // resume puts a task to work if its restore is done.
-func (m *member) resume(t *ownedTask) {
+func (m *member) resume(ctx context.Context, t *ownedTask) {
 	select {
 	case result := <-t.restoring:
 		t.cancel()
 		t.restoring, t.store = nil, result.store
 		t.offsets = result.offsets
 	default:
+		return
+	}
+	if t.offsets == nil {
+		m.suspend(ctx, t) // it was restored, and could not be read then
 		return
 	}
 	if t.task == nil || t.task.store != store(t.store) {
@@ -88,6 +96,14 @@ func (m *member) resume(t *ownedTask) {
 	} else {
 		t.task.timers = timerCursor{}
 	}
+	t.upgrading = false
+	if m.checkVersion(ctx, t) {
+		m.putToWork(t)
+	}
+}
+
+// putToWork lets the records of a task come.
+func (m *member) putToWork(t *ownedTask) {
 	offsets := make(map[string]map[int32]kgo.EpochOffset, len(t.offsets))
 	for topic, offset := range t.offsets {
 		offsets[topic] = map[int32]kgo.EpochOffset{t.partition: offset}
@@ -113,13 +129,18 @@ func (m *member) closeTask(t *ownedTask) {
 	if t.store == nil {
 		return
 	}
+	m.held.at(t.partition, t.store.position())
 	if err := t.store.close(); err != nil {
 		m.logger.Error("closing a local store", slog.Int("partition", int(t.partition)), slog.String("error", err.Error()))
+	}
+	if t.store.usable() != nil {
+		m.held.gone(t.partition)
 	}
 	m.metrics.forget(t.partition)
 }
 
 func (m *member) closeTasks() {
+	m.standbys.close()
 	for p, t := range m.tasks {
 		m.closeTask(t)
 		delete(m.tasks, p)

@@ -14,13 +14,16 @@ const balancerProtocol = "sillage-tasks-v1"
 // taskBalancer is the group balancer of the runtime: partition i of every topic that the group reads is
 // one task and goes to one member. It is cooperative (a task moves in two rounds: given up first, given
 // out next), sticky (a member keeps what it has, up to its fair share), and where a task is free it goes
-// to a member that has a store for it. The fair shares differ by one task at most.
+// to the member whose copy of its state is the most recent; see [planTasks]. It also says who keeps copies
+// of what; see [Config].Standbys.
 //
 // It also keeps track of what this member owns; see [ownership].
 type taskBalancer struct {
 	own *ownership
-	// stored lists the partitions that this member has a store for.
-	stored func() []int32
+	// data is what this member tells the leader.
+	data func() memberData
+	// standbys is told which partitions this member is to keep a copy of.
+	standbys func([]int32)
 }
 
 var _ kgo.GroupBalancer = (*taskBalancer)(nil)
@@ -43,7 +46,7 @@ func (b *taskBalancer) JoinGroupMetadata(topics []string, current map[string][]i
 		owned.Topic, owned.Partitions = topic, current[topic]
 		meta.OwnedPartitions = append(meta.OwnedPartitions, owned)
 	}
-	meta.UserData = encodeStored(b.stored())
+	meta.UserData = b.data().encode()
 	return meta.AppendTo(nil)
 }
 
@@ -51,6 +54,10 @@ func (b *taskBalancer) JoinGroupMetadata(topics []string, current map[string][]i
 func (b *taskBalancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
 	assigned, err := kgo.ParseConsumerSyncAssignment(assignment)
 	if err == nil {
+		var all kmsg.ConsumerMemberAssignment
+		if all.ReadFrom(assignment) == nil {
+			b.standbys(decodeStandbys(all.UserData))
+		}
 		b.own.only(assigned)
 	}
 	return assigned, err
@@ -66,7 +73,7 @@ func (b *taskBalancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (k
 func (*taskBalancer) Balance(b *kgo.ConsumerBalancer, topics map[string]int32) kgo.IntoSyncAssignment {
 	var members []balanceMember
 	b.EachMember(func(m *kmsg.JoinGroupResponseMember, meta *kmsg.ConsumerMemberMetadata) {
-		member := balanceMember{id: m.MemberID, topics: meta.Topics, generation: meta.Generation, stored: decodeStored(meta.UserData)}
+		member := balanceMember{id: m.MemberID, topics: meta.Topics, generation: meta.Generation, memberData: decodeMemberData(meta.UserData)}
 		for _, owned := range meta.OwnedPartitions {
 			member.owned = append(member.owned, owned.Partitions...)
 		}
@@ -78,7 +85,12 @@ func (*taskBalancer) Balance(b *kgo.ConsumerBalancer, topics map[string]int32) k
 	}
 	plan := b.NewPlan()
 	out := plan.AsMemberIDMap()
-	for task, i := range balanceTasks(members, tasks) {
+	tasksOf := planTasks(members, tasks)
+	standbys := make(map[string][]int32)
+	for i, partitions := range tasksOf.standbys {
+		standbys[members[i].id] = partitions
+	}
+	for task, i := range tasksOf.owner {
 		if i < 0 {
 			continue // still with its former owner, who gives it up in this round
 		}
@@ -88,135 +100,24 @@ func (*taskBalancer) Balance(b *kgo.ConsumerBalancer, topics map[string]int32) k
 			}
 		}
 	}
-	return plan
+	return planWithStandbys{plan: plan, standbys: standbys}
 }
 
-// balanceMember is what the plan needs to know of a member.
-type balanceMember struct {
-	id         string
-	topics     []string
-	generation int32
-	owned      []int32
-	stored     []int32
+// planWithStandbys is a plan with what each member is to keep a copy of in its user data.
+type planWithStandbys struct {
+	plan     *kgo.BalancePlan
+	standbys map[string][]int32
 }
 
-// balanceTasks returns the member (by index) that gets each task; -1 for a task that has to be given up
-// by another member first. Members are in a fixed order, so every leader comes to the same plan.
-func balanceTasks(members []balanceMember, tasks int32) []int {
-	owner := currentOwners(members, tasks)
-	plan := make([]int, tasks)
-	for i := range plan {
-		plan[i] = -1
-	}
-	if len(members) == 0 {
-		return plan
-	}
-	load := keepShares(members, owner, plan)
-	for task := range plan {
-		if plan[task] < 0 {
-			m := lightest(members, load, int32(task))
-			plan[task] = m
-			load[m]++
+// IntoSyncAssignment is what goes to the coordinator.
+func (p planWithStandbys) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
+	all := p.plan.IntoSyncAssignment()
+	for i := range all {
+		var a kmsg.ConsumerMemberAssignment
+		if partitions := p.standbys[all[i].MemberID]; len(partitions) > 0 && a.ReadFrom(all[i].MemberAssignment) == nil {
+			a.UserData = encodeStandbys(partitions)
+			all[i].MemberAssignment = a.AppendTo(nil)
 		}
 	}
-	for task := range plan {
-		if owner[task] >= 0 && owner[task] != plan[task] {
-			plan[task] = -1
-		}
-	}
-	return plan
-}
-
-// currentOwners says who has each task now; the claim of the newest generation counts.
-func currentOwners(members []balanceMember, tasks int32) []int {
-	owner := make([]int, tasks)
-	for i := range owner {
-		owner[i] = -1
-	}
-	for m := range members {
-		for _, task := range members[m].owned {
-			if task < 0 || task >= tasks {
-				continue
-			}
-			if was := owner[task]; was < 0 || members[m].generation > members[was].generation {
-				owner[task] = m
-			}
-		}
-	}
-	return owner
-}
-
-// keepShares leaves every member what it has, up to its share, and returns how many each keeps. The
-// shares with one task more go to the members that have most.
-func keepShares(members []balanceMember, owner, plan []int) []int {
-	have := make([]int, len(members))
-	for _, m := range owner {
-		if m >= 0 {
-			have[m]++
-		}
-	}
-	byLoad := make([]int, len(members))
-	for i := range byLoad {
-		byLoad[i] = i
-	}
-	slices.SortStableFunc(byLoad, func(a, b int) int { return have[b] - have[a] })
-	share := make([]int, len(members))
-	for rank, m := range byLoad {
-		share[m] = len(plan) / len(members)
-		if rank < len(plan)%len(members) {
-			share[m]++
-		}
-	}
-	load := make([]int, len(members))
-	for task, m := range owner {
-		if m >= 0 && load[m] < share[m] {
-			plan[task] = m
-			load[m]++
-		}
-	}
-	return load
-}
-
-// lightest is the member with the fewest tasks; among equals one with a store for the task.
-func lightest(members []balanceMember, load []int, task int32) int {
-	best := 0
-	better := func(m int) bool {
-		if load[m] != load[best] {
-			return load[m] < load[best]
-		}
-		return slices.Contains(members[m].stored, task) && !slices.Contains(members[best].stored, task)
-	}
-	for m := range members {
-		if better(m) {
-			best = m
-		}
-	}
-	return best
-}
-
-func encodeStored(partitions []int32) []byte {
-	w := writer{}
-	w.byte(1)
-	slices.Sort(partitions)
-	w.uint(uint64(len(partitions)))
-	for _, p := range partitions {
-		w.uint(uint64(p))
-	}
-	return w.buf
-}
-
-// decodeStored reads what another member sent; what cannot be read is no hint.
-func decodeStored(data []byte) []int32 {
-	r := reader{buf: data}
-	if r.byte() != 1 {
-		return nil
-	}
-	var partitions []int32
-	for range r.count() {
-		partitions = append(partitions, int32(r.uint()))
-	}
-	if r.done() != nil {
-		return nil
-	}
-	return partitions
+	return all
 }

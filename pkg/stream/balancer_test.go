@@ -14,7 +14,7 @@ import (
 // settle applies rounds of balancing, as cooperative members do, until nothing moves.
 func settle(t require.TestingT, members []balanceMember, tasks int32) []int {
 	for range 4 {
-		plan := balanceTasks(members, tasks)
+		plan := planTasks(members, tasks).owner
 		owned := make([][]int32, len(members))
 		moved := false
 		for task, m := range plan {
@@ -43,12 +43,15 @@ func TestBalanceProperties(t *testing.T) {
 		for i := range members {
 			members[i] = balanceMember{
 				id: fmt.Sprint("m", i), generation: int32(rapid.IntRange(0, 3).Draw(t, "generation")),
-				owned:  rapid.SliceOfDistinct(rapid.Int32Range(0, tasks-1), rapid.ID).Draw(t, "owned"),
-				stored: rapid.SliceOfDistinct(rapid.Int32Range(0, tasks-1), rapid.ID).Draw(t, "stored"),
+				owned: rapid.SliceOfDistinct(rapid.Int32Range(0, tasks-1), rapid.ID).Draw(t, "owned"),
+				memberData: memberData{
+					standbys: rapid.IntRange(0, 2).Draw(t, "standbys"),
+					stored:   rapid.MapOf(rapid.Int32Range(0, tasks-1), rapid.Int64Range(0, 5)).Draw(t, "stored"),
+				},
 			}
 		}
 		before := currentOwners(members, tasks)
-		first := balanceTasks(members, tasks)
+		first := planTasks(members, tasks).owner
 		for task, m := range first {
 			require.True(t, m < 0 || before[task] < 0 || before[task] == m, "a task is never given away before its owner gave it up")
 		}
@@ -79,18 +82,28 @@ func TestBalanceProperties(t *testing.T) {
 		}
 		require.LessOrEqual(t, slices.Max(load), share)
 		require.LessOrEqual(t, slices.Max(load)-slices.Min(load), 1)
-		again := balanceTasks(members, tasks)
+		again := planTasks(members, tasks).owner
 		require.Equal(t, plan, again, "at rest nothing moves")
 	})
 }
 
 func TestBalanceGivesFreeTasksToWhoHasTheStore(t *testing.T) {
-	members := []balanceMember{{id: "a"}, {id: "b", stored: []int32{0, 2}}}
-	require.Equal(t, []int{1, 0, 1, 0}, balanceTasks(members, 4))
+	stored := func(at map[int32]int64) memberData { return memberData{stored: at} }
+	members := []balanceMember{{id: "a"}, {id: "b", memberData: stored(map[int32]int64{0: 0, 2: 0})}}
+	require.Equal(t, []int{1, 0, 1, 0}, planTasks(members, 4).owner)
+	members = []balanceMember{{id: "a", memberData: stored(map[int32]int64{0: 7})}, {id: "b", memberData: stored(map[int32]int64{0: 9})}}
+	require.Equal(t, []int{1}, planTasks(members, 1).owner, "the most recent copy")
+	// b has the only copies of 0 and 1 and the better one of 2; 2 goes to a so that nothing is read anew.
+	members = []balanceMember{
+		{id: "a", memberData: stored(map[int32]int64{2: 5})},
+		{id: "b", memberData: stored(map[int32]int64{0: 5, 1: 5, 2: 9})},
+		{id: "c"},
+	}
+	require.Equal(t, []int{1, 1, 0, 2}, planTasks(members, 4).owner)
 }
 
 func TestBalanceIsTaskByTask(t *testing.T) {
-	b := &taskBalancer{own: newOwnership(func() {}), stored: func() []int32 { return nil }}
+	b := &taskBalancer{own: newOwnership(func() {}), data: func() memberData { return memberData{} }, standbys: func([]int32) {}}
 	topics := map[string]int32{"x": 5, "y": 5, "z": 5}
 	var members []kmsg.JoinGroupResponseMember
 	for _, id := range []string{"a", "b"} {

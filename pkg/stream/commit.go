@@ -62,9 +62,10 @@ func (m *member) writeChangelog(t *ownedTask) {
 	}
 }
 
-// fence has the offsets of every task of the transaction: where it stands, which is not always where the
-// client has polled to, and at least one for each task, so that even one that only fires timers is refused
-// when the task has gone to another member.
+// fence has the offsets of every task of the transaction in all its topics: where it stands, which is not
+// always where the client has polled to. The client would leave out what it believes to be committed: after
+// a transaction that ended before all was worked on that polled, it believes that of records to come. And
+// even a task that only fires timers is refused in this way when it has gone to another member.
 func (m *member) fence() []fenceOffset {
 	var fence []fenceOffset
 	for _, t := range m.tasks {
@@ -72,7 +73,7 @@ func (m *member) fence() []fenceOffset {
 			continue
 		}
 		for topic, offset := range t.offsets {
-			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: offset, always: topic == m.top.Inputs[0]})
+			fence = append(fence, fenceOffset{topic: topic, partition: t.partition, offset: offset})
 		}
 	}
 	return fence
@@ -86,6 +87,7 @@ func (m *member) apply(ctx context.Context) {
 		t.pending.held += int64(t.task.count.held)
 		position := max(t.logEnd, t.store.position())
 		t.store.current(m.restore.settings.now())
+		m.held.at(t.partition, position)
 		if err := t.task.commit(position); err != nil {
 			// The transaction stands; only this copy of the state is behind. The changelog brings it up.
 			m.logger.ErrorContext(ctx, "writing local state failed; restoring the partition from its changelog",
@@ -140,8 +142,13 @@ func (m *member) rolledBack(ctx context.Context, reason error) {
 		if errors.Is(t.task.fault(), errCorrupt) && t.store != nil {
 			t.store.broken.Store(true)
 		}
+		fault := t.task.fault()
 		m.reset(t)
-		if t.active {
+		switch {
+		case !t.active:
+		case errors.Is(fault, errNewer), errors.Is(fault, errUpgrade):
+			m.refuse(ctx, t, fault)
+		default:
 			m.suspend(ctx, t)
 		}
 	}

@@ -43,6 +43,15 @@ type Config struct {
 	// StuckAfter is how long work may be tried without a commit until Ready says so. Default 30s: three times
 	// what a transaction or a session may take to time out.
 	StuckAfter time.Duration `koanf:"stuck_after"`
+	// Standbys is how many other instances keep a copy of the state of each partition, so that one of them
+	// takes over from an instance that died without reading the whole changelog: what is left to read is
+	// what was written in the last seconds. It costs disk, and reading every changelog that often. An
+	// instance with 0 keeps no copies, whatever the others want. Default 0, at most 8.
+	Standbys int `koanf:"standbys"`
+	// StoreRetention is how long the local state of a partition stays on disk after this instance has
+	// stopped to use it, in case the partition comes back. Default 12h: older than that it would be rebuilt
+	// from the changelog anyway.
+	StoreRetention time.Duration `koanf:"store_retention"`
 	// CacheBytes is the block cache that all partitions share. Default 32 MiB.
 	CacheBytes int64 `koanf:"cache_bytes"`
 	// AtLeastOnce drops the transaction: outputs and state may repeat after a crash. It is here to measure
@@ -82,6 +91,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SessionTimeout, 10*time.Second)
 	setDefault(&c.StuckAfter, 30*time.Second)
 	setDefault(&c.CacheBytes, 32<<20)
+	setDefault(&c.StoreRetention, maxStoreAge)
 	return c
 }
 
@@ -116,6 +126,12 @@ func (c Config) Validate() error {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("%s: %d is less than 1", name, n))
 		}
+	}
+	if c.Standbys < 0 || c.Standbys > maxStandbys {
+		errs = append(errs, fmt.Errorf("standbys: %d is not between 0 and %d", c.Standbys, maxStandbys))
+	}
+	if c.StoreRetention < 0 {
+		errs = append(errs, fmt.Errorf("store_retention: %s is negative", c.StoreRetention))
 	}
 	return errors.Join(errs...)
 }

@@ -19,7 +19,7 @@
 //     TestRestoreWaitsForOpenTransaction,
 //     TestRunnerCountsExactlyOnceAcrossRestart).
 //  4. Durable timers: each fires once, in order of due time, by the injected clock, in bounded sweeps
-//     (TestTimersFireOnceInOrder, TestManyTimersDueTogether, TestSweepsAreBounded,
+//     (TestTimersFireOnceInOrder, TestMillionTimers, TestSweepsAreBounded,
 //     TestTimersOfAnEarlierRunAreNotSkipped).
 //  5. No record stops a partition: what cannot be handled is undone and goes to the dead letters in the
 //     same transaction, with its reason, place and bytes (TestDriverDeadLettersUndoTheRecordAlone; the

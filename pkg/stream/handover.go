@@ -9,6 +9,8 @@ import (
 const (
 	handoverRecord = 1
 	handoverPart   = 2
+	// handoverVersioned is a part with the version of its state, which is not 0.
+	handoverVersioned = 3
 )
 
 // hop is a forward pointer that a hand-over record has followed: the key that it was at, and which of
@@ -43,8 +45,10 @@ type part struct {
 	epoch uint64 // of its forward pointer: with key the name of the transfer
 	index uint64
 	count uint64
-	waits []wait
-	done  []string
+	// version of the state, see Topology.StateVersion
+	version int
+	waits   []wait
+	done    []string
 	// entries in order: state by name, then timers by id
 	state  []named
 	timers []sourceTimer
@@ -93,7 +97,12 @@ func decodeEnvelope(data []byte) (*envelope, error) {
 
 func encodePart(p *part) []byte {
 	w := writer{buf: make([]byte, 0, 1024)}
-	w.byte(handoverPart)
+	if p.version == 0 {
+		w.byte(handoverPart)
+	} else {
+		w.byte(handoverVersioned)
+		w.uint(uint64(p.version))
+	}
 	w.path(p.path)
 	w.string(p.merge)
 	w.string(p.key)
@@ -120,10 +129,15 @@ func encodePart(p *part) []byte {
 // decodePart reads a part; values refer to data.
 func decodePart(data []byte) (*part, error) {
 	r := reader{buf: data}
-	if kind := r.byte(); kind != handoverPart {
+	version := 0
+	switch kind := r.byte(); kind {
+	case handoverPart:
+	case handoverVersioned:
+		version = int(r.uint())
+	default:
 		return nil, fmt.Errorf("reading handed-over state: kind %d is not known", kind)
 	}
-	p := &part{path: r.path(), merge: r.string(), key: r.string(), epoch: r.uint(), index: r.uint(), count: r.uint()}
+	p := &part{version: version, path: r.path(), merge: r.string(), key: r.string(), epoch: r.uint(), index: r.uint(), count: r.uint()}
 	p.waits = r.waits()
 	p.done = r.strings()
 	for range r.count() {

@@ -117,8 +117,9 @@ func (l *lagTable) partitions(topics []string) (owned []int32, unknown bool) {
 // lagEvery is how often the ends of the inputs are asked for: twice in a usual scrape interval.
 const lagEvery = 15 * time.Second
 
-// watchLag keeps the table true between polls, and where nothing is polled, until ctx is done.
-func (r *Runner) watchLag(ctx context.Context) {
+// watch keeps the lag true between polls, and where nothing is polled, and the limits of the outputs,
+// until ctx is done.
+func (r *Runner) watch(ctx context.Context) {
 	ticks := time.NewTicker(lagEvery)
 	defer ticks.Stop()
 	for {
@@ -126,6 +127,9 @@ func (r *Runner) watchLag(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
+			if err := r.outputs.describe(ctx, kadm.NewClient(r.admin), r.top.Outputs); err != nil && ctx.Err() == nil {
+				r.logger.DebugContext(ctx, "looking up the limits of the outputs failed", slog.String("error", err.Error()))
+			}
 		case <-r.metrics.lag.changed:
 		}
 		if err := r.lookUpLag(ctx); err != nil && ctx.Err() == nil {

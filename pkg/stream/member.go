@@ -27,7 +27,11 @@ type member struct {
 	metrics *metrics
 	tracing tracer
 	restore *restorer
-	dir     string
+	// standbys are the copies of partitions that others own; held is what this instance has on its disk.
+	standbys *standbySet
+	held     *holdings
+	janitor  *janitor
+	dir      string
 
 	session session
 	own     *ownership
@@ -35,6 +39,8 @@ type member struct {
 	ready   *readiness
 	health  *health
 	outputs *outputLimits
+	// limitsAt is the revision of outputs that the tasks have.
+	limitsAt int
 
 	wakeups    chan struct{}
 	deadline   time.Time  // when the batch in hand takes no more records
@@ -52,6 +58,7 @@ type ownedTask struct {
 	offsets   map[string]kgo.EpochOffset
 	active    bool // takes records; false while its state is being restored
 	restoring chan restored
+	upgrading bool // its state is of an earlier version; it is not active until it has been upgraded
 	cancel    context.CancelFunc
 
 	input    []kgo.FetchTopicPartition // of the poll in hand, and what the batch before had no time for
@@ -76,6 +83,9 @@ func (m *member) run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		m.syncTasks(ctx)
+		if err := m.upgradeTasks(ctx); err != nil {
+			return err
+		}
 		fetches, err := m.wait(ctx)
 		if err != nil {
 			return err
@@ -194,6 +204,7 @@ func (m *member) hasWork(fetches kgo.Fetches) bool {
 // of a batch allow and there is something to do, and ends it.
 func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 	m.health.begin()
+	m.refreshLimits()
 	if err := m.session.begin(); err != nil {
 		return fmt.Errorf("%w: beginning a transaction: %w", errRebuild, err)
 	}

@@ -342,6 +342,7 @@ func (t *task) handOver(k *keyOverlay, meta *keyMeta, merge Merge) {
 	for i, p := range parts {
 		p.path = []hop{{key: string(k.key), epoch: meta.epoch}}
 		p.merge, p.key, p.epoch = merge.ID, string(k.key), meta.epoch
+		p.version = t.top.StateVersion
 		p.index, p.count = uint64(i), uint64(len(parts))
 		t.emitHandover(string(merge.Other), encodePart(p), nil)
 	}

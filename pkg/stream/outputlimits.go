@@ -24,6 +24,7 @@ type outputLimits struct {
 	writing sync.Mutex // held while a record is written alone
 
 	mu        sync.Mutex // guards what follows; held for map accesses only
+	revision  int        // rises when described changes
 	described map[string]int
 	learned   map[string]int // what a record may have; topics in it are written one by one
 }
@@ -48,8 +49,9 @@ func (l *outputLimits) describe(ctx context.Context, admin *kadm.Client, topics 
 			if c.Key != "max.message.bytes" || topic.Err != nil || c.Value == nil {
 				continue
 			}
-			if n, err := strconv.Atoi(*c.Value); err == nil && n > 0 {
+			if n, err := strconv.Atoi(*c.Value); err == nil && n > 0 && n != l.described[topic.Name] {
 				l.described[topic.Name] = n
+				l.revision++
 			}
 		}
 	}
@@ -91,6 +93,13 @@ func (l *outputLimits) batch(topic string) int32 {
 	return int32(max(n, minBatchBytes))
 }
 
+// known is the revision of what is known.
+func (l *outputLimits) known() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.revision
+}
+
 // lower lists the outputs that take less than any record may have.
 func (l *outputLimits) lower() map[string]int {
 	l.mu.Lock()
@@ -112,6 +121,22 @@ func (l *outputLimits) lower() map[string]int {
 		note(topic, n-batchOverhead)
 	}
 	return lower
+}
+
+// refreshLimits gives the tasks what is known of the outputs by now: a limit that was raised lets through
+// what is put back, one that was lowered refuses in time.
+func (m *member) refreshLimits() {
+	revision := m.outputs.known()
+	if revision == m.limitsAt {
+		return
+	}
+	m.limitsAt = revision
+	lower := m.outputs.lower()
+	for _, t := range m.tasks {
+		if t.task != nil {
+			t.task.limits.outputs = lower
+		}
+	}
 }
 
 // outputLimit is what key and value of a record to an output may have.

@@ -49,6 +49,13 @@ type storeSettings struct {
 	logger *slog.Logger
 	now    func() time.Time // wall clock: age of what is on disk
 	notify func()           // called when a store finds damage or a disk that takes no more; may be nil
+	lost   func(error)      // told why a store is thrown away or closed as of no use; may be nil
+}
+
+func (s storeSettings) gaveUp(err error) {
+	if s.lost != nil {
+		s.lost(err)
+	}
 }
 
 // openPebble opens the store in dir if it belongs to the changelog with the given identity, is of this
@@ -58,6 +65,7 @@ func openPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleS
 	if err == nil {
 		return s, nil
 	}
+	settings.gaveUp(err)
 	if !errors.Is(err, errCorrupt) {
 		return nil, err
 	}

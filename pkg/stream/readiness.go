@@ -13,12 +13,13 @@ type readiness struct {
 	mu      sync.Mutex // guards what follows; held for map accesses only
 	joined  bool
 	waiting map[int32]bool // partitions whose state is being restored
+	active  map[int32]bool // partitions at work
 	seen    map[int32]RestoreProgress
 	failed  map[int32]error // why the last attempt to restore a partition failed
 }
 
 func newReadiness() *readiness {
-	return &readiness{waiting: make(map[int32]bool), seen: make(map[int32]RestoreProgress), failed: make(map[int32]error)}
+	return &readiness{waiting: make(map[int32]bool), active: make(map[int32]bool), seen: make(map[int32]RestoreProgress), failed: make(map[int32]error)}
 }
 
 // set notes which of the member's tasks are not at work yet.
@@ -27,8 +28,11 @@ func (r *readiness) set(tasks map[int32]*ownedTask, joined bool) {
 	defer r.mu.Unlock()
 	r.joined = joined
 	clear(r.waiting)
+	clear(r.active)
 	for p, t := range tasks {
-		if !t.active {
+		if t.active {
+			r.active[p] = true
+		} else {
 			r.waiting[p] = true
 		}
 	}
@@ -40,6 +44,7 @@ func (r *readiness) left() {
 	defer r.mu.Unlock()
 	r.joined = false
 	clear(r.waiting)
+	clear(r.active)
 	clear(r.seen)
 	clear(r.failed)
 }
@@ -61,6 +66,18 @@ func (r *readiness) progress(p RestoreProgress) {
 	r.seen[p.Partition] = p
 }
 
+// blocked is how many partitions stand still for a reason.
+func (r *readiness) blocked() (n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.failed {
+		if r.waiting[p] {
+			n++
+		}
+	}
+	return n
+}
+
 func (r *readiness) err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,4 +94,11 @@ func (r *readiness) err() error {
 		errs = append(errs, fmt.Errorf("restoring partition %d: at %d of %d", p, seen.Position, seen.End))
 	}
 	return errors.Join(errs...)
+}
+
+// tasks are the partitions that this member owns and is at work on.
+func (r *readiness) tasks() (active []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sortedKeys(r.active)
 }

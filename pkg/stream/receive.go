@@ -10,10 +10,14 @@ import (
 
 // receive takes a record of the hand-over topic.
 func (t *task) receive(rec *Record) {
-	if len(rec.Value) > 0 && rec.Value[0] == handoverPart {
+	if len(rec.Value) > 0 && (rec.Value[0] == handoverPart || rec.Value[0] == handoverVersioned) {
 		p, err := decodePart(rec.Value)
 		if err != nil {
 			t.deadLetter(DeadLetter{Record: *rec}, classified{classInternal, err})
+			return
+		}
+		if p.version > t.top.StateVersion {
+			t.over.err = fmt.Errorf("%w (what a merge hands over is of version %d, the instance's is %d)", errNewer, p.version, t.top.StateVersion)
 			return
 		}
 		t.receivePart(rec, p)
@@ -103,7 +107,13 @@ func (t *task) merge(rec *Record, k *keyOverlay, meta *keyMeta, parts []*part) {
 	src := newSource(parts)
 	t.count.merges++
 	span := t.tracing.start(t.top.Name, rec.Headers)
-	err := t.guard(k, span.parent(), func(ctx *Context) error { return t.proc.Merge(ctx, src) })
+	var err error
+	if last.version < t.top.StateVersion {
+		src, err = t.upgradeSource(src, last.version)
+	}
+	if err == nil {
+		err = t.guard(k, span.parent(), func(ctx *Context) error { return t.proc.Merge(ctx, src) })
+	}
 	span.end(err)
 	if err != nil && t.over.err == nil {
 		// The state stays in the dead letters as it came, part by part.

@@ -74,6 +74,7 @@ func (r *restorer) giveUp(ctx context.Context, store *pebbleStore) *pebbleStore 
 	if store == nil || store.usable() == nil {
 		return store
 	}
+	r.settings.gaveUp(store.usable())
 	if err := store.close(); err != nil {
 		r.logger.WarnContext(ctx, "closing an unusable store", slog.String("error", err.Error()))
 	}
@@ -277,6 +278,7 @@ func (r *restorer) endOf(ctx context.Context, partition int32) (int64, error) {
 type fetched struct {
 	records []*kgo.Record
 	next    int64
+	end     int64 // the high watermark
 	err     error
 }
 
@@ -311,7 +313,7 @@ func (r *restorer) read(ctx context.Context, log changelog, store *pebbleStore, 
 	var ahead chan fetched
 	fetch := func(from int64) chan fetched {
 		answer := make(chan fetched, 1)
-		go func() { answer <- r.fetch(ctx, log, from) }()
+		go func() { answer <- r.fetch(ctx, log, from, restoreFetchWait) }()
 		return answer
 	}
 	if position < end {
@@ -399,14 +401,18 @@ func (r *restorer) restart(ctx context.Context, log changelog, store *pebbleStor
 	return fresh, errors.New("the changelog begins later than the store stands; the store was wiped")
 }
 
-// restoreFetchBytes is what one fetch of a restore asks for.
-const restoreFetchBytes = 4 << 20
+// restoreFetchBytes is what one fetch of a restore asks for, and restoreFetchWait how long it waits for
+// something to come: no longer, because fetches of other partitions wait behind it on the same connection.
+const (
+	restoreFetchBytes = 4 << 20
+	restoreFetchWait  = 500 * time.Millisecond
+)
 
 // fetch asks the leader itself instead of consuming: only the answer to a raw fetch says how far it came
 // when the end of the log is all markers and aborted records.
-func (r *restorer) fetch(ctx context.Context, log changelog, from int64) fetched {
+func (r *restorer) fetch(ctx context.Context, log changelog, from int64, wait time.Duration) fetched {
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 500, 1, restoreFetchBytes
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(wait.Milliseconds()), 1, restoreFetchBytes
 	req.IsolationLevel = 1
 	req.SessionEpoch = -1
 	topic := kmsg.NewFetchRequestTopic()
@@ -431,7 +437,7 @@ func (r *restorer) fetch(ctx context.Context, log changelog, from int64) fetched
 	if answer.Err != nil {
 		return fetched{err: answer.Err}
 	}
-	return fetched{records: answer.Records, next: next}
+	return fetched{records: answer.Records, next: next, end: answer.HighWatermark}
 }
 
 // applyChangelog writes records of the changelog to a store, and the due index that follows from them.

@@ -34,6 +34,9 @@ type Runner struct {
 	ready   *readiness
 	failed  chan error
 	fs      vfs.FS // where local state lies
+	held    *holdings
+	lags    *standbyLags
+	state   *stateMetrics
 
 	mu      sync.Mutex // guards what follows: the handles between Start and Stop
 	lock    *flock.Flock
@@ -57,9 +60,14 @@ func NewRunner(top Topology, cfg Config, deps Deps) (*Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the metrics of topology %s: %w", top.Name, err)
 	}
+	ready, lags := newReadiness(), &standbyLags{lags: make(map[int32]int64)}
+	state, err := newStateMetrics(deps.Telemetry.Meter, top.Name, lags, ready)
+	if err != nil {
+		return nil, fmt.Errorf("making the metrics of topology %s: %w", top.Name, err)
+	}
 	return &Runner{
-		top: top, cfg: cfg, deps: deps, metrics: m, health: h, outputs: newOutputLimits(), ready: newReadiness(), failed: make(chan error, 1), logger: logger,
-		fs: vfs.Default,
+		top: top, cfg: cfg, deps: deps, metrics: m, health: h, outputs: newOutputLimits(), ready: ready, failed: make(chan error, 1), logger: logger,
+		fs: vfs.Default, held: newHoldings(), lags: lags, state: state,
 	}, nil
 }
 
@@ -90,7 +98,7 @@ func (r *Runner) Start(ctx context.Context) error {
 		defer close(stopped)
 		var watcher sync.WaitGroup
 		defer watcher.Wait()
-		watcher.Go(func() { r.watchLag(background) })
+		watcher.Go(func() { r.watch(background) })
 		r.run(background)
 	}()
 	return nil
@@ -161,7 +169,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 		r.caches = nil
 	}
 	if r.lock != nil {
-		errs = append(errs, r.lock.Unlock(), r.metrics.close())
+		errs = append(errs, r.lock.Unlock(), r.metrics.close(), r.state.close())
 		r.lock = nil
 	}
 	return errors.Join(errs...)
@@ -218,12 +226,24 @@ func (r *Runner) session(ctx context.Context) error {
 	m.tracing = tracer{tracer: r.deps.Telemetry.Tracer.Tracer("github.com/sillage-cdp/sillage/pkg/stream")}
 	m.own = newOwnership(m.wake)
 	settings := r.caches.settings(r.logger)
-	settings.fs, settings.notify = r.fs, m.wake
+	settings.fs, settings.notify, settings.lost = r.fs, m.wake, r.state.failed
 	m.restore = &restorer{
 		top: &r.top, client: r.admin, dir: m.storeDir(), logger: r.logger, backoff: minBackoff,
 		settings: settings, progress: r.progress, failed: r.ready.failure, loads: make(chan struct{}, bulkLoads),
 	}
-	balancer := &taskBalancer{own: m.own, stored: func() []int32 { return storedPartitions(m.storeDir()) }}
+	m.held = r.held
+	m.standbys = newStandbySet(m.restore, r.held, r.lags, m.wake)
+	m.janitor = &janitor{
+		fs: r.fs, dir: m.storeDir(), keep: r.cfg.StoreRetention, now: settings.now, logger: r.logger,
+		removed: func(p int32) {
+			r.held.gone(p)
+			r.state.removed.Add(ctx, 1, r.metrics.attrs)
+		},
+	}
+	balancer := &taskBalancer{
+		own: m.own, standbys: m.standbys.want,
+		data: func() memberData { return r.held.report(storedPartitions(m.storeDir()), r.cfg.Standbys) },
+	}
 	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer, r.outputs)
 	opts = append(opts, kgo.OnPartitionsAssigned(m.onAssigned), kgo.OnPartitionsRevoked(m.onGone), kgo.OnPartitionsLost(m.onGone))
 	opts = append(opts, r.deps.KafkaOptions...)

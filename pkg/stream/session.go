@@ -24,14 +24,13 @@ type session interface {
 	close()
 }
 
-// fenceOffset is where a task stands in a topic. It takes the place of what the client would commit. With
-// always set it is committed although nothing was read: it makes the group coordinator check that this
-// member still owns the partition, and whoever owns it next wait for the transaction to end.
+// fenceOffset is where a task stands in a topic. It takes the place of what the client would commit, and is
+// committed even if nothing was read: so the group coordinator checks that this member still owns the
+// partition, and whoever owns it next waits for the transaction to end.
 type fenceOffset struct {
 	topic     string
 	partition int32
 	offset    kgo.EpochOffset
-	always    bool
 }
 
 // endTimeout bounds flush and end of a transaction. A broker that is away longer has aborted it anyway.
@@ -133,9 +132,6 @@ func addFence(req *kmsg.TxnOffsetCommitRequest, fence []fenceOffset) {
 				p.Offset, p.LeaderEpoch = f.offset.Offset, f.offset.Epoch
 				continue
 			}
-		}
-		if !f.always {
-			continue
 		}
 		if t == nil {
 			topic := kmsg.NewTxnOffsetCommitRequestTopic()

@@ -9,8 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
-
-	"github.com/sillage-cdp/sillage/pkg/clock"
 )
 
 // alarm sets, moves and cancels timers: "<id> <seconds>", "<id> off".
@@ -97,49 +95,6 @@ func TestTimersFireOnceInOrder(t *testing.T) {
 		require.Equal(t, want, got)
 		require.Empty(t, d.DeadLetters())
 	})
-}
-
-// TestManyTimersDueTogether: a hundred thousand fire in bounded sweeps with events between them, across a
-// restart, and a clock that jumps ahead and back fires none twice.
-func TestManyTimersDueTogether(t *testing.T) {
-	brokers := startKfake(t, "in", "out").ListenAddrs()
-	start := time.Unix(1_700_000_000, 0)
-	now := clock.NewManual(start)
-	deps := testDeps(t)
-	deps.Clock = now
-	cfg := Config{Kafka: kafkaConfig(brokers), DataDir: t.TempDir(), CommitInterval: 20 * time.Millisecond}
-	r := startRunner(t, alarmTopology(), cfg, deps)
-	out := startTail(t, brokers, "out")
-
-	const timers = 100_000
-	feeder := newWriter(t, brokers)
-	for i := range timers {
-		feeder.send("in", fmt.Sprint("k", i%5000), fmt.Sprintf("t%d 3600", i))
-	}
-	feeder.send("in", "mark", "before 0")
-	feeder.flush()
-	out.waitFor(t, 1)
-	for p := range testPartitions {
-		feeder.send("in", fmt.Sprint("mark", p), "again 0")
-	}
-	feeder.flush()
-	out.waitFor(t, 1+testPartitions)
-
-	now.Advance(3 * 24 * time.Hour)
-	out.waitFor(t, timers/10)
-	stopRunner(t, r)
-	now.Advance(-time.Hour)
-	startRunner(t, alarmTopology(), cfg, deps)
-	feeder.send("in", "k1", "event 0")
-	feeder.flush()
-	records := out.waitFor(t, timers+2+testPartitions)
-	seen := make(map[string]bool)
-	for _, rec := range records {
-		name := string(rec.Key) + " " + string(rec.Value)
-		require.False(t, seen[name], name)
-		seen[name] = true
-	}
-	require.Len(t, records, timers+2+testPartitions)
 }
 
 // TestSweepsAreBounded: events wait for one sweep at most.

@@ -56,6 +56,12 @@ func (t Topology) Validate() error {
 	if t.New == nil {
 		errs = append(errs, errors.New("new: a function that makes the processor is needed"))
 	}
+	if t.StateVersion < 0 {
+		errs = append(errs, errors.New("state_version: must not be negative"))
+	}
+	if t.StateVersion > 0 && t.Upgrade == nil {
+		errs = append(errs, fmt.Errorf("upgrade: a function is needed that upgrades state to version %d", t.StateVersion))
+	}
 	if t.MergeWait < 0 {
 		errs = append(errs, errors.New("merge_wait: must not be negative"))
 	}

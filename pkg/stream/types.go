@@ -92,4 +92,25 @@ type Topology struct {
 	Merges func(Record) Merge
 	// MergeWait bounds how long records of a surviving key wait for announced state, by the injected clock. Default 10s.
 	MergeWait time.Duration
+	// StateVersion is the version of what the processor keeps: of the names and values of its state and of
+	// the ids and payloads of its timers. Raise it, and give Upgrade, when New's processors could not read
+	// what earlier ones have written. Default 0.
+	//
+	// A partition is of one version, which its changelog says. Before an instance with a higher one works on
+	// it, Upgrade is called once for each key, in transactions that commit what it did and how far it came
+	// together: whoever goes on after a crash, on whichever instance, begins behind it. Meanwhile the
+	// partition takes no records and fires no timers, and Ready says so; the others go on. State that is
+	// handed over to a key of another partition by a merge carries its version and is upgraded when it
+	// comes. Records that wait for a merge are input, and stay as they are.
+	//
+	// There is no way back: an instance of a lower version refuses the partition (it is not ready and says
+	// why), and the group gives it to one that does not, if there is one. In a rolling restart every
+	// partition is upgraded when it first comes to an instance of the new version. To undo a release, give
+	// the state a higher version again whose Upgrade turns it back.
+	StateVersion int
+	// Upgrade rewrites what one key holds, from the version that it says to StateVersion. It is needed when
+	// StateVersion is not 0, and has to know every version that may be out there still. It must be pure. If
+	// it returns an error, the partition stands still as it was, until an instance comes whose Upgrade
+	// does not.
+	Upgrade func(*Upgrade) error
 }

@@ -106,6 +106,8 @@ func (s *Server) Stop(ctx context.Context) error {
 		// The port closes before anybody is sent away: who came back to a port that is about to close
 		// would wait in a queue that nobody serves.
 		_ = s.listener.Close() // only an earlier close can fail it
+		// Until Serve has noticed, Shutdown would close the port once more and fail.
+		<-s.done
 		s.draining.Store(true)
 		s.drain(ctx)
 	}
@@ -113,7 +115,6 @@ func (s *Server) Stop(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(err, s.server.Close())
 	}
-	<-s.done
 	return err
 }
 

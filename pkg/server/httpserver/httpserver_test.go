@@ -93,3 +93,16 @@ func TestPortInUseNamesTheWayOut(t *testing.T) {
 	require.ErrorContains(t, err, "set test.addr")
 	require.NoError(t, second.Stop(t.Context()))
 }
+
+// TestStopOfAnIdleServer stops servers that wait for a connection: the port is closed once.
+func TestStopOfAnIdleServer(t *testing.T) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 50 {
+		s := start(t, http.NotFoundHandler())
+		resp, err := client.Get("http://" + s.Addr())
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.NoError(t, s.Stop(t.Context()))
+		require.NoError(t, s.Stop(t.Context()), "a second stop does nothing")
+	}
+}

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,13 @@ type ClickHouse struct {
 	// Username and PasswordRef (`env:NAME`, `file:PATH`) log in; empty for the embedded engine.
 	Username    string `koanf:"username"`
 	PasswordRef string `koanf:"password_ref"`
+	// StartTimeout is how long a start waits for ClickHouse to answer; 0 is the default. A server that
+	// answers and refuses is not waited for.
+	StartTimeout time.Duration `koanf:"start_timeout"`
 }
+
+// DefaultStartTimeout is the default of ClickHouse.StartTimeout: engines are often started at the same time.
+const DefaultStartTimeout = 30 * time.Second
 
 // Config is what a user sets.
 type Config struct {
@@ -47,7 +54,7 @@ type Config struct {
 // NewDefaultConfig writes to this machine's ClickHouse; a row is there about a second after its event.
 func NewDefaultConfig() Config {
 	return Config{
-		ClickHouse:   ClickHouse{Addr: "127.0.0.1:8123", Database: "sillage"},
+		ClickHouse:   ClickHouse{Addr: "127.0.0.1:8123", Database: "sillage", StartTimeout: DefaultStartTimeout},
 		BatchRecords: 20_000, BatchBytes: 16 << 20, BatchAge: time.Second, BufferBytes: 64 << 20, Parallel: 2,
 	}
 }
@@ -65,6 +72,9 @@ func (c Config) Validate() error {
 	}
 	if err := secret.Check(c.ClickHouse.PasswordRef); err != nil {
 		errs = append(errs, fmt.Errorf("clickhouse.password_ref: %w", err))
+	}
+	if c.ClickHouse.StartTimeout < 0 {
+		errs = append(errs, fmt.Errorf("clickhouse.start_timeout: %s is negative", c.ClickHouse.StartTimeout))
 	}
 	for name, n := range map[string]int{
 		"batch_records": c.BatchRecords, "batch_bytes": c.BatchBytes, "buffer_bytes": c.BufferBytes, "parallel": c.Parallel,
@@ -88,9 +98,10 @@ type Deps struct {
 
 // App is the service as a component.
 type App struct {
-	cfg  Config
-	conn driver.Conn
-	sink *sink.Sink
+	cfg    Config
+	conn   driver.Conn
+	sink   *sink.Sink
+	logger *slog.Logger
 }
 
 // New builds the service and starts nothing.
@@ -109,7 +120,7 @@ func New(cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &App{cfg: cfg, conn: conn, sink: s}, nil
+	return &App{cfg: cfg, conn: conn, sink: s, logger: deps.Logger}, nil
 }
 
 func open(cfg ClickHouse, database string, parallel int) (driver.Conn, error) {
@@ -130,10 +141,10 @@ func open(cfg ClickHouse, database string, parallel int) (driver.Conn, error) {
 	return conn, nil
 }
 
-// Start makes the database and its schema and begins to write. A ClickHouse that does not answer within
-// 30 s is an error that names it.
+// Start makes the database and its schema and begins to write. A ClickHouse that does not answer in time,
+// or does not let us in, is an error that names it.
 func (a *App) Start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.cfg.ClickHouse.StartTimeout, DefaultStartTimeout))
 	defer cancel()
 	if err := a.makeDatabase(ctx); err != nil {
 		return err
@@ -150,10 +161,17 @@ func (a *App) makeDatabase(ctx context.Context) error {
 		return err
 	}
 	defer admin.Close() //nolint:errcheck // its work is done
-	for {
+	for said := false; ; {
 		err := admin.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+a.cfg.ClickHouse.Database)
 		if err == nil {
 			return nil
+		}
+		if denied(err) {
+			return fmt.Errorf("making the database on ClickHouse at %s: %w (check clickhouse.username and clickhouse.password_ref)", a.cfg.ClickHouse.Addr, err)
+		}
+		if !said {
+			said = true
+			a.logger.WarnContext(ctx, "ClickHouse does not answer; trying again", slog.String("addr", a.cfg.ClickHouse.Addr), slog.Any("error", err))
 		}
 		timer := time.NewTimer(500 * time.Millisecond)
 		select {
@@ -163,6 +181,21 @@ func (a *App) makeDatabase(ctx context.Context) error {
 			return fmt.Errorf("reaching ClickHouse at %s: %w (check clickhouse.addr, or leave it unset for the embedded engine)", a.cfg.ClickHouse.Addr, err)
 		}
 	}
+}
+
+// denials are ClickHouse's codes for a user that it does not know or that may not do this.
+var denials = map[int32]bool{
+	164: true, // READONLY
+	192: true, // UNKNOWN_USER
+	193: true, // WRONG_PASSWORD
+	194: true, // REQUIRED_PASSWORD
+	497: true, // ACCESS_DENIED
+	516: true, // AUTHENTICATION_FAILED
+}
+
+func denied(err error) bool {
+	exception, ok := errors.AsType[*ch.Exception](err)
+	return ok && denials[exception.Code]
 }
 
 // Stop ends the writing; what was not written is read again at the next start.

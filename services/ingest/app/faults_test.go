@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,56 +62,86 @@ func TestAnswerComesAfterTheAcknowledgement(t *testing.T) {
 	require.Equal(t, map[string]int{"warm-up": 1, "held": 1}, s.messageIDs())
 }
 
-// silence makes a broker swallow every request while on is true, as one does behind a cut cable.
-func silence(broker *kfake.Cluster, on *atomic.Bool) {
+// hush makes a broker swallow every request while on is true, as one does behind a cut cable.
+func hush(broker *kfake.Cluster, on *atomic.Bool) {
 	broker.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
 		broker.KeepControl()
 		return nil, nil, on.Load()
 	})
 }
 
+// A broker that is silent for a while (30 seconds at full length), under clients who go on sending: each is
+// told within two seconds to come back, memory stays bounded, service resumes by itself, and nothing that
+// was acknowledged is missing.
 func TestSilentBroker(t *testing.T) {
+	silence, clients := 3*time.Second, 16
+	if os.Getenv(envFaults) == "full" {
+		silence, clients = 30*time.Second, 64
+	}
 	broker := startBroker(t)
-	s := start(t, broker.ListenAddrs(), nil)
+	s := start(t, broker.ListenAddrs(), func(c *app.Config) { c.AckTimeout = app.NewDefaultConfig().AckTimeout })
 	var silent atomic.Bool
-	silence(broker, &silent)
-	acknowledged := map[string]bool{}
-	post := func(id string) reply {
-		got := s.post("/v1/track", webKey, track(id))
-		if got.status == 200 {
-			acknowledged[id] = true
-		}
-		return got
-	}
+	hush(broker, &silent)
 	for i := range 5 {
-		require.Equal(t, 200, post(fmt.Sprint("before-", i)).status)
+		require.Equal(t, 200, s.post("/v1/track", webKey, track(fmt.Sprint("before-", i))).status)
 	}
+	memory := heap()
 	silent.Store(true)
-	var clients sync.WaitGroup
-	for i := range 20 {
-		clients.Go(func() {
-			got := s.post("/v1/track", webKey, track(fmt.Sprint("during-", i)))
-			if got.status != 503 || got.header.Get("Retry-After") != "2" {
-				t.Errorf("got %d, Retry-After %q from a silent broker", got.status, got.header.Get("Retry-After"))
+	during, cancel := context.WithTimeout(t.Context(), silence)
+	defer cancel()
+	var crowd sync.WaitGroup
+	sent := make([]int, clients)
+	slowest := make([]time.Duration, clients)
+	for c := range clients {
+		crowd.Go(func() {
+			for ; during.Err() == nil; sent[c]++ {
+				begun := time.Now()
+				got := s.post("/v1/track", webKey, padded(fmt.Sprintf("during-%d-%d", c, sent[c])))
+				slowest[c] = max(slowest[c], time.Since(begun))
+				if got.status != 503 || got.header.Get("Retry-After") != "2" {
+					t.Errorf("got %d, Retry-After %q from a silent broker", got.status, got.header.Get("Retry-After"))
+					return
+				}
 			}
 		})
 	}
-	clients.Wait()
+	<-during.Done()
 	require.NoError(t, s.app.Ready(t.Context()), "it still answers")
+	crowd.Wait()
+	grown := heap() - memory
+	require.Less(t, grown, int64(64<<20), "bytes that a silent broker costs")
 	silent.Store(false)
+	resumed := time.Now()
 	tries := 0
 	require.Eventually(t, func() bool {
 		tries++
-		return post(fmt.Sprint("after-", tries)).status == 200
-	}, 15*time.Second, 10*time.Millisecond)
+		return s.post("/v1/track", webKey, track(fmt.Sprint("after-", tries))).status == 200
+	}, 30*time.Second, 10*time.Millisecond)
+	recovered := time.Since(resumed)
+	acknowledged := []string{fmt.Sprint("after-", tries)}
 	// A client sends again what was not acknowledged.
-	for i := range 20 {
-		require.Equal(t, 200, post(fmt.Sprint("during-", i)).status)
+	for c := range clients {
+		for i := range sent[c] {
+			id := fmt.Sprintf("during-%d-%d", c, i)
+			require.Equal(t, 200, s.post("/v1/track", webKey, track(id)).status)
+			acknowledged = append(acknowledged, id)
+		}
 	}
 	ids := s.messageIDs()
-	for id := range acknowledged {
+	for _, id := range acknowledged {
 		require.Positive(t, ids[id], "acknowledged %s is not in Kafka", id)
 	}
+	t.Logf("silent for %s: %d requests told to come back, the slowest after %s; %d KiB more memory; first 200 after %s",
+		silence, len(acknowledged)-1, slices.Max(slowest), grown>>10, recovered)
+	if os.Getenv(envFaults) == "full" {
+		require.Less(t, slices.Max(slowest), 3*time.Second, "the bound of 2 s, and what a busy machine adds")
+		require.Less(t, recovered, 5*time.Second)
+	}
+}
+
+// padded is a track of some 30 kB.
+func padded(id string) string {
+	return strings.TrimSuffix(track(id), "}") + `,"properties":{"pad":"` + strings.Repeat("x", 30_000) + `"}}`
 }
 
 func TestRefusedByTheBroker(t *testing.T) {

@@ -58,15 +58,22 @@ func child(t *testing.T, brokers []string) (*exec.Cmd, string) {
 	return c, strings.TrimSpace(address)
 }
 
-// kill -9 under 64 connections: whatever was answered 200 is in Kafka.
+// envFaults set to "full" runs the scenarios at the length that the figures ask for (`make faults`).
+const envFaults = "SILLAGE_FAULTS"
+
+// kill -9 under 64 connections: whatever was answered 200 is in Kafka. At full length: five kills, 200,000
+// events.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
+	rounds, enough := 3, 1500
+	if os.Getenv(envFaults) == "full" {
+		rounds, enough = 5, 40_000
+	}
 	s := start(t, startBroker(t).ListenAddrs(), nil)
 	var mu sync.Mutex
 	acknowledged := map[string]bool{}
-	for round := range 3 {
+	for round := range rounds {
 		service, address := child(t, s.brokers)
 
-		const enough = 1500
 		done := make(chan struct{})
 		var once sync.Once
 		var clients sync.WaitGroup
@@ -102,7 +109,9 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	}
 	ids := s.messageIDs()
 	for id := range acknowledged {
-		require.Equal(t, 1, ids[id], id)
+		if ids[id] != 1 {
+			require.Equal(t, 1, ids[id], id)
+		}
 	}
 	t.Logf("%d acknowledged, %d in Kafka", len(acknowledged), len(ids))
 }

@@ -1,12 +1,16 @@
 package app_test
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sillage-cdp/sillage/pkg/definition"
+	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/topics"
 	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/app"
 )
 
 // What is not as planned is observed, set aside or refused; each time Kafka has the reason before the client
@@ -61,4 +65,28 @@ func TestTrackingPlan(t *testing.T) {
 	_, code := refused.says(t)
 	require.Equal(t, "unplanned_event", code)
 	require.Equal(t, 200, s.post("/v1/track", webKey, `{"event":"Made Up","userId":"u"}`).status, "another source has no plan")
+}
+
+// What was set aside comes in once the plan is mended, and is an event like any other then.
+func TestReplayQuarantine(t *testing.T) {
+	s := start(t, startBroker(t).ListenAddrs(), nil)
+	require.Equal(t, 200, s.post("/v1/track", plannedKey, `{"event":"Order Completed","messageId":"late","userId":"u","properties":{"revenue":1}}`).status)
+	require.Empty(t, s.messageIDs())
+	mended := definitions().Snapshot().Plan("acme", "planned").CloneVT()
+	mended.GetTrackingPlan().Events[0].Schema = `{"required":["revenue"]}`
+	replay := app.Replay{
+		Kafka: kafka.Config{Brokers: s.brokers, Partitions: 4, Replication: 1}, Logger: slog.New(slog.DiscardHandler),
+		Definitions: definitions().Snapshot(), Tenant: "acme", Source: "planned", Now: arrivedAt,
+	}
+	report, err := replay.Run(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, app.ReplayReport{Read: 1, Kept: 1}, report)
+	replay.Definitions = definition.NewSnapshot(append(definitions().Snapshot().All(), mended)...)
+	report, err = replay.Run(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, app.ReplayReport{Read: 1, LetIn: 1}, report)
+	require.Equal(t, map[string]int{"late": 1}, s.messageIDs())
+	replay.Source = "none"
+	_, err = replay.Run(t.Context())
+	require.ErrorContains(t, err, "there is no source acme/none")
 }

@@ -25,7 +25,7 @@ func TestFiguresMeasure(t *testing.T) {
 				require.NoError(t, err, "the ClickHouse library is missing: make engines")
 			}
 			var progress bytes.Buffer
-			o := bench.Options{Pairs: 1, Duration: 20 * time.Millisecond, Events: 1000, Dir: t.TempDir(), Progress: &progress}
+			o := bench.Options{Pairs: 1, Duration: 20 * time.Millisecond, Events: 1000, Dir: t.TempDir(), Progress: &progress, Intervals: []time.Duration{50 * time.Millisecond}}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			rows, err := figure.Measure(ctx, o)

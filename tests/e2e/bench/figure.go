@@ -21,6 +21,8 @@ type Options struct {
 	Duration time.Duration
 	// Events is how many events one measurement of the whole path takes.
 	Events int
+	// Intervals are the commit intervals that HOP compares.
+	Intervals []time.Duration
 	// Binary is a built sillage, for the whole path.
 	Binary string
 	// Dir holds what is written; whoever gives it removes it.
@@ -31,7 +33,10 @@ type Options struct {
 
 // NewDefaultOptions measures everything in about five minutes on two cores.
 func NewDefaultOptions() Options {
-	return Options{Pairs: 5, Duration: time.Second, Events: 60_000, Binary: filepath.Join("bin", "sillage"), Progress: io.Discard}
+	return Options{
+		Pairs: 5, Duration: time.Second, Events: 60_000, Binary: filepath.Join("bin", "sillage"), Progress: io.Discard,
+		Intervals: []time.Duration{5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond},
+	}
 }
 
 // Validate says everything that is wrong with o.
@@ -42,6 +47,9 @@ func (o Options) Validate() error {
 	}
 	if o.Duration < 10*time.Millisecond || o.Duration > time.Minute {
 		errs = append(errs, fmt.Errorf("duration: %s is not between 10ms and 1m", o.Duration))
+	}
+	if len(o.Intervals) == 0 || slices.Min(o.Intervals) < time.Millisecond {
+		errs = append(errs, errors.New("intervals: at least one is needed, and none under a millisecond"))
 	}
 	if o.Events < 1000 || o.Events > 5_000_000 {
 		errs = append(errs, fmt.Errorf("events: %d is not between 1000 and 5000000", o.Events))
@@ -65,6 +73,9 @@ func Figures() []Figure {
 		{Name: "P1", What: "single events over HTTP, answered after Kafka's acknowledgement (with P2, their latency)", Measure: Single},
 		{Name: "P3", What: "batches of 100 events over HTTP", Measure: Batches},
 		{Name: "P5", What: "a stateful stage at exactly-once (with P6, against at-least-once)", Measure: Stage},
+		{Name: "P13", What: "how late ten thousand timers a second are", Measure: Timers},
+		{Name: "P14", What: "restore of a lost store from its changelog", Measure: Restore},
+		{Name: "HOP", What: "the latency of one hop, by commit interval", Measure: Hop},
 		{Name: "P11", What: "from Kafka to ClickHouse", Measure: Sink},
 		{Name: "P16", What: "the whole path in one process (with P8, the latency of a membership)", Measure: WholePath},
 	}

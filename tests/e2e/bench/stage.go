@@ -48,23 +48,16 @@ const (
 func Stage(ctx context.Context, o Options) ([]Row, error) {
 	n := max(10_000, int(float64(stageSecond)*o.Duration.Seconds()))
 	each := func(run func(*broker, context.Context, int) (Sample, error)) func(context.Context) (Sample, error) {
-		return func(ctx context.Context) (sample Sample, err error) {
-			// A broker of its own: each measurement finds the same.
-			b, err := startBroker(ctx, o)
-			if err != nil {
-				return Sample{}, err
-			}
-			defer func() { err = errors.Join(err, b.stop()) }()
-			if err := b.fillStage(ctx, n); err != nil {
-				return Sample{}, err
-			}
-			return run(b, ctx, n)
+		return func(ctx context.Context) (Sample, error) {
+			return onBroker(ctx, o, n, func(b *broker) (Sample, error) { return run(b, ctx, n) })
 		}
 	}
 	got, err := series(ctx, o, "P5",
-		turn{"exactly-once", each(func(b *broker, ctx context.Context, n int) (Sample, error) { return b.stage(ctx, n, false) })},
+		turn{"exactly-once", each(func(b *broker, ctx context.Context, n int) (Sample, error) { return b.stage(ctx, n, stageSettings{}) })},
 		turn{"bare loop", each((*broker).bareLoop)},
-		turn{"at-least-once", each(func(b *broker, ctx context.Context, n int) (Sample, error) { return b.stage(ctx, n, true) })})
+		turn{"at-least-once", each(func(b *broker, ctx context.Context, n int) (Sample, error) {
+			return b.stage(ctx, n, stageSettings{atLeastOnce: true})
+		})})
 	if err != nil {
 		return nil, err
 	}
@@ -84,10 +77,7 @@ func (b *broker) fillStage(ctx context.Context, n int) error {
 	if err := b.kafka.EnsureTopics(ctx, b.client, wanted); err != nil {
 		return err
 	}
-	value := make([]byte, 400)
-	for i := range value {
-		value[i] = byte('a' + i*i%23)
-	}
+	value := stageValue()
 	written := kgo.AbortingFirstErrPromise(b.client)
 	for i := range n {
 		b.client.Produce(ctx, &kgo.Record{Topic: stageIn, Key: topics.Key("tenant", fmt.Sprint("profile-", i%stageKeys)), Value: value}, written.Promise())
@@ -99,13 +89,27 @@ func (b *broker) fillStage(ctx context.Context, n int) error {
 	return nil
 }
 
+func stageValue() []byte {
+	value := make([]byte, 400)
+	for i := range value {
+		value[i] = byte('a' + i*i%23)
+	}
+	return value
+}
+
+// stageSettings are how a stage is run; zero means as it comes.
+type stageSettings struct {
+	atLeastOnce bool
+	interval    time.Duration
+}
+
 // stage runs the stage from its first record until the offsets of all are committed.
-func (b *broker) stage(ctx context.Context, n int, atLeastOnce bool) (sample Sample, err error) {
+func (b *broker) stage(ctx context.Context, n int, settings stageSettings) (sample Sample, err error) {
 	var once sync.Once
 	var watch stopwatch
 	began := func() { once.Do(func() { watch = startWatch() }) }
 	top := stream.Topology{Name: "bench", Inputs: []string{stageIn}, Outputs: []string{stageOut}, New: func() stream.Processor { return counter{began} }}
-	runner, err := stream.NewRunner(top, stream.Config{Kafka: b.kafka, DataDir: filepath.Join(b.dir, "state"), AtLeastOnce: atLeastOnce},
+	runner, err := stream.NewRunner(top, stream.Config{Kafka: b.kafka, DataDir: filepath.Join(b.dir, "state"), AtLeastOnce: settings.atLeastOnce, CommitInterval: settings.interval},
 		stream.Deps{Clock: clock.System{}, Logger: quiet, Telemetry: telemetry.Nop()})
 	if err != nil {
 		return Sample{}, err
@@ -113,11 +117,7 @@ func (b *broker) stage(ctx context.Context, n int, atLeastOnce bool) (sample Sam
 	if err := runner.Start(ctx); err != nil {
 		return Sample{}, err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		err = errors.Join(err, runner.Stop(ctx))
-	}()
+	defer func() { err = errors.Join(err, stopRunner(runner)) }()
 	admin := kadm.NewClient(b.client)
 	err = wait(ctx, 5*time.Millisecond, func() (bool, error) {
 		select {

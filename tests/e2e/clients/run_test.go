@@ -59,7 +59,7 @@ func (s *session) node(script string, until func(visit), env ...string) visit {
 	cmd := exec.Command("node", filepath.Join(s.scripts, script))
 	cmd.Env = append(os.Environ(), append(env,
 		"SILLAGE_HOST="+s.proxy.URL, "SILLAGE_KEY="+s.client.key(), "SILLAGE_USER="+s.user,
-		fmt.Sprintf("SILLAGE_FAULTS=%d", len(s.client.faults)))...)
+		fmt.Sprintf("SILLAGE_VISIT_FAULTS=%d", len(s.client.faults)))...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
 	require.NoError(s, err)
@@ -98,7 +98,8 @@ func (s *session) rudderGo() visit {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	fates := make(chan error, 16)
-	client, err := analytics.NewWithConfig(s.client.key(), s.proxy.URL, analytics.Config{
+	// A host that ends in a slash makes this client ask for //v1/batch.
+	client, err := analytics.NewWithConfig(s.client.key(), s.proxy.URL+"/", analytics.Config{
 		Interval: 100 * time.Millisecond, BatchSize: 3, Transport: transport,
 		Logger: analytics.StdLogger(log.New(io.Discard, "", 0)), Callback: callback(fates),
 	})

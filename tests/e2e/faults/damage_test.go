@@ -96,7 +96,7 @@ func (d *damaged) flip(pattern string, every int64) {
 		require.NoError(d.t, err)
 		info, err := file.Stat()
 		require.NoError(d.t, err)
-		for offset := d.Int64N(min(every, info.Size())); offset < info.Size(); offset += every {
+		for offset := d.Int64N(max(1, min(every, info.Size()))); offset < info.Size(); offset += every {
 			b := make([]byte, 1)
 			_, err := file.ReadAt(b, offset)
 			require.NoError(d.t, err)
@@ -117,7 +117,7 @@ func (d *damaged) cut(pattern string) {
 	for _, name := range d.files(pattern) {
 		info, err := os.Stat(name)
 		require.NoError(d.t, err)
-		require.NoError(d.t, os.Truncate(name, d.Int64N(info.Size())))
+		require.NoError(d.t, os.Truncate(name, d.Int64N(max(1, info.Size()))))
 	}
 }
 

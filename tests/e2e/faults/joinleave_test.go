@@ -21,7 +21,7 @@ func TestR4JoinLeave(t *testing.T) {
 	rig.Each(t, 5, func(t *testing.T, broker rig.Broker, seed uint64) {
 		changes, every, events := 6, time.Second, 20_000
 		if rig.Full() {
-			changes, every, events = 30, 2*time.Second, 240_000
+			changes, every, events = 30, 2*time.Second, 200_000
 		}
 		r := rig.New(t, rig.Options{
 			Scenario: "R4", What: "an instance joins or leaves", Broker: broker, Seed: seed,

@@ -178,16 +178,20 @@ func (r *r5Run) control(req kmsg.Request) (kmsg.Response, error, bool) { //nolin
 		return nil, nil, false
 	}
 	r.hit.Store(true)
-	switch {
-	case r.fault.refuse != nil:
-		return network.Refuse(req, r.fault.refuse), nil, true
-	case r.fault.mute:
-		return nil, nil, true
-	default:
+	if r.fault.late {
 		late := time.NewTimer(3 * r.fault.patience)
 		r.cluster.SleepControl(func() { <-late.C })
 		return nil, nil, false
 	}
+	return r.fault.answer(req), nil, true
+}
+
+// answer is what the broker says without having done anything; nil: it never answers.
+func (f r5Fault) answer(req kmsg.Request) kmsg.Response {
+	if f.mute {
+		return nil
+	}
+	return network.Refuse(req, f.refuse)
 }
 
 // transactional says whether a request is of a transaction rather than of the client that feeds.

@@ -2,10 +2,12 @@ package faults
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sillage-cdp/sillage/tests/e2e/faults/rig"
 	"github.com/sillage-cdp/sillage/tests/e2e/faults/workload"
@@ -41,18 +43,7 @@ func TestR6Zombie(t *testing.T) {
 			// It wakes up to events of the tasks that it believes to own, and the others are at work on them.
 			fed = r.Feeding(part[len(part)/2:], over/2)
 			zombie.Thaw()
-			thawed := time.Now()
-			// Either it is seen to have gone and come back, or it has a transaction of its own again: the one that
-			// it was stopped in is over.
-			back := func() bool {
-				return r.Member(zombie) && zombie.Ready() && (zombie.Changes() >= changes+2 || r.Open(zombie.Topology(), zombie.Name))
-			}
-			for !back() {
-				require.Less(t, time.Since(thawed), time.Minute, "%s does not take part again: ready %v, member %v, %d changes and %d before",
-					zombie.Name, zombie.Ready(), r.Member(zombie), zombie.Changes(), changes)
-				<-time.After(5 * time.Millisecond)
-			}
-			slowest = max(slowest, time.Since(thawed))
+			slowest = max(slowest, waitBack(t, r, zombie, changes, true))
 			require.NoError(t, <-fed)
 		}
 		r.Feed(r.Events[rounds*share:], 0)
@@ -63,6 +54,22 @@ func TestR6Zombie(t *testing.T) {
 		require.Empty(t, r.OpenTransactions())
 		r.Check(fleet.Dirs())
 	})
+}
+
+// waitBack waits until a zombie takes part again and says how long that took. It is seen to have gone and
+// come back, or, if it has work, to have a transaction again: the one that it was stopped in is over.
+func waitBack(t *testing.T, r *rig.Run, zombie *rig.Instance, changes int, working bool) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	for {
+		member, ready, now := r.Member(zombie), zombie.Ready(), zombie.Changes()
+		if member && ready && (now >= changes+2 || working && r.Open(zombie.Topology(), zombie.Name)) {
+			return time.Since(begun)
+		}
+		require.Less(t, time.Since(begun), time.Minute, "%s does not take part again: ready %v, member %v, %d changes and %d before",
+			zombie.Name, ready, member, now, changes)
+		<-time.After(5 * time.Millisecond)
+	}
 }
 
 // freezeInTransaction stops an instance at a moment when its transaction is open.
@@ -77,4 +84,85 @@ func freezeInTransaction(t *testing.T, r *rig.Run, in *rig.Instance, rng *rand.R
 		<-time.After(time.Duration(rng.IntN(20)) * time.Millisecond)
 		return false
 	}, time.Minute, time.Millisecond, "no transaction of %s was ever open", in.Name)
+}
+
+// TestR6ZombieTimers stops an instance that has nothing to do but timers, until the others have fired them
+// all, and continues it: it believes that they are its own to fire, in a transaction that has read nothing.
+// What stops it is the offset that such a transaction commits all the same. On kfake its first heartbeats
+// are answered as if they had come in time: it must not depend on being told first.
+func TestR6ZombieTimers(t *testing.T) {
+	rig.Each(t, 5, func(t *testing.T, broker rig.Broker, seed uint64) {
+		rounds, events := 1, 2_000
+		if rig.Full() {
+			rounds, events = 4, 20_000
+		}
+		options := workload.NewDefaultOptions(seed, events)
+		options.Timers, options.Poison, options.MaxDelay = 1, 0, 5*time.Second
+		r := rig.New(t, rig.Options{
+			Scenario: "R6", What: "SIGSTOP while timers wait, SIGCONT when others fired them", Broker: broker, Seed: seed,
+			Events: workload.Generate(options),
+		})
+		late := &lateHeartbeats{}
+		late.install(broker)
+		fleet := r.Fleet(2)
+		share := len(r.Events) / rounds
+		handled, fired := 0, 0
+		slowest := time.Duration(0)
+		for n := range rounds {
+			part := r.Events[n*share : (n+1)*share]
+			if n == rounds-1 {
+				part = r.Events[n*share:]
+			}
+			r.Feed(part, 0)
+			for _, e := range part {
+				if e.Op == workload.Timer {
+					fired++
+				}
+				if e.Op != workload.Into && e.Op != workload.From {
+					handled++
+				}
+			}
+			// Everything has been handled but timers.
+			wait := func(what string, done func() bool) {
+				require.Eventually(t, done, time.Minute, 5*time.Millisecond, what)
+			}
+			wait("the events are not handled", func() bool { return r.Judge.Came(r.Names.Out) >= handled })
+			zombie := fleet[2*(n%2)] // of the first stage
+			zombie.Freeze()
+			r.Inject("SIGSTOP before timers", 1)
+			wait("the group does not forget an instance that is gone", func() bool { return !r.Member(zombie) })
+			wait("the timers of an instance that is gone do not fire", func() bool { return r.Judge.Came(r.Names.Fired) >= fired })
+			changes := zombie.Changes()
+			late.of.Store(&zombie.Name)
+			zombie.Thaw()
+			<-time.After(500 * time.Millisecond)
+			late.of.Store(nil)
+			slowest = max(slowest, waitBack(t, r, zombie, changes, false))
+		}
+		r.Measure("rebuilt s", slowest.Seconds())
+		r.Settle()
+		r.StateSettled()
+		fleet.Stop()
+		require.Empty(t, r.OpenTransactions())
+		r.Check(fleet.Dirs())
+	})
+}
+
+// lateHeartbeats answers the heartbeats of one instance as if it still were a member.
+type lateHeartbeats struct{ of atomic.Pointer[string] }
+
+// install does nothing on a broker without a control surface.
+func (l *lateHeartbeats) install(broker rig.Broker) {
+	if broker.Cluster == nil {
+		return
+	}
+	broker.Cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster.KeepControl()
+		beat, ok := req.(*kmsg.HeartbeatRequest)
+		name := l.of.Load()
+		if !ok || name == nil || beat.InstanceID == nil || *beat.InstanceID != *name {
+			return nil, nil, false
+		}
+		return beat.ResponseKind(), nil, true
+	})
 }

@@ -97,10 +97,10 @@ func TestEnginesAway(t *testing.T) {
 		flags []string
 		says  []string
 	}{
-		{"kafka refuses", []string{"--kafka", refusing}, []string{refusing, "kafka"}},
-		{"kafka is silent", []string{"--kafka", silent(t)}, []string{"127.0.0.1:", "kafka"}},
-		{"clickhouse refuses", []string{"--clickhouse", refusing}, []string{refusing, "clickhouse"}},
-		{"clickhouse is silent", []string{"--clickhouse", silent(t)}, []string{"127.0.0.1:", "clickhouse"}},
+		{"kafka refuses", []string{"--kafka", refusing, "--set", "kafka.start_timeout=2s"}, []string{refusing, "kafka"}},
+		{"kafka is silent", []string{"--kafka", silent(t), "--set", "kafka.start_timeout=2s"}, []string{"127.0.0.1:", "kafka"}},
+		{"clickhouse refuses", []string{"--clickhouse", refusing, "--set", "clickhouse.start_timeout=2s"}, []string{refusing, "clickhouse"}},
+		{"clickhouse is silent", []string{"--clickhouse", silent(t), "--set", "clickhouse.start_timeout=2s"}, []string{"127.0.0.1:", "clickhouse"}},
 		{"no library", []string{"--set", "clickhouse.library=/nowhere/libchdb.so"}, []string{"/nowhere/libchdb.so", "make engines"}},
 		{"no folder", []string{"--data-dir", "/proc/nowhere"}, []string{"/proc/nowhere", "--data-dir"}},
 		{"unknown setting", []string{"--set", "htpp.addr=1"}, []string{"htpp"}},

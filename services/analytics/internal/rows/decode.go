@@ -11,6 +11,7 @@ import (
 	identityv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/identity/v1"
 	journeyv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/journey/v1"
 	ledgerv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ledger/v1"
+	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 	profilev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/profile/v1"
 	scorev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/score/v1"
 	segmentv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/segment/v1"
@@ -27,6 +28,7 @@ var decoders = map[string]func(*Set, Record) error{
 	topics.Sends:      (*Set).send,
 	topics.Outcomes:   (*Set).outcome,
 	topics.Ledger:     (*Set).fate,
+	topics.Violations: (*Set).violation,
 }
 
 // Topics lists the topics that have tables.
@@ -216,5 +218,27 @@ func (s *Set) outcome(rec Record) error {
 	s.add("outcomes", outcomeColumns,
 		o.GetTenant(), o.GetOutcomeId(), o.GetSendId(), o.GetProfileId(), o.GetChannel(), word(o.GetType().String(), "OUTCOME_TYPE_"), o.GetReason(),
 		o.GetUrl(), o.GetMachine(), o.GetAttempts(), o.GetJourney(), o.GetStep(), o.GetTemplate(), at(o.GetAtMs()), uint32(rec.Partition), uint64(rec.Offset))
+	return nil
+}
+
+var violationColumns = []string{
+	"tenant", "source", "plan", "version", "type", "name", "message_id", "received_at", "code", "action",
+	"paths", "keywords", "expected", "found", "sample", "log_partition", "log_offset",
+}
+
+func (s *Set) violation(rec Record) error {
+	var v planv1.PlanViolation
+	if err := decode(&v, rec); err != nil {
+		return err
+	}
+	n := len(v.GetIssues())
+	paths, keywords, expected, found := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	for i, issue := range v.GetIssues() {
+		paths[i], keywords[i], expected[i], found[i] = issue.GetPath(), issue.GetKeyword(), issue.GetExpected(), issue.GetFound()
+	}
+	s.add("plan_violations", violationColumns,
+		v.GetTenant(), v.GetSource(), v.GetPlan(), v.GetPlanVersion(), word(v.GetType().String(), "EVENT_TYPE_"), v.GetName(), v.GetMessageId(),
+		at(v.GetReceivedAtMs()), v.GetCode(), word(v.GetAction().String(), "ACTION_"), paths, keywords, expected, found,
+		object(v.GetSample()), uint32(rec.Partition), uint64(rec.Offset))
 	return nil
 }

@@ -19,7 +19,7 @@ func TestApplyTwiceChangesNothing(t *testing.T) {
 	var columns, uncommented uint64
 	require.NoError(t, conn.QueryRow(t.Context(),
 		"SELECT count(), countIf(comment = '') FROM system.tables WHERE database = currentDatabase() AND name != 'chain'").Scan(&columns, &uncommented))
-	require.EqualValues(t, 19, columns)
+	require.EqualValues(t, 22, columns)
 	require.Zero(t, uncommented, "every table and view says what it holds")
 }
 
@@ -52,7 +52,7 @@ func TestViewsAnswerOnAnEmptyStore(t *testing.T) {
 	conn := clickhousetest.Start(t).Conn(t)
 	require.NoError(t, schema.Apply(t.Context(), conn))
 	for _, view := range []string{
-		"merged_profiles", "people", "orders", "segment_sizes", "send_results", "ledger_balance", "touches",
+		"merged_profiles", "people", "orders", "segment_sizes", "send_results", "ledger_balance", "touches", "plan_issues", "unplanned_events",
 		"attribution(tenant = 'demo', conversion = 'x', days = 30)", "holdout_lift(tenant = 'demo', journey = 'j', conversion = 'x')",
 	} {
 		var n uint64

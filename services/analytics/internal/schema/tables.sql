@@ -207,6 +207,32 @@ ORDER BY (tenant, source, hour, fate, reason)
 SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'accepted = stored + deduplicated + rejected + suppressed, by tenant, source and hour';
 
+CREATE TABLE IF NOT EXISTS plan_violations
+(
+    tenant        LowCardinality(String),
+    source        LowCardinality(String),
+    plan          LowCardinality(String),
+    version       Int64                         COMMENT 'Of the plan',
+    type          LowCardinality(String)        COMMENT 'track, identify, page, screen or group',
+    name          String                        COMMENT 'Name of the event',
+    message_id    String,
+    received_at   DateTime64(3, 'UTC'),
+    code          LowCardinality(String)        COMMENT 'unplanned_event or plan_violation',
+    action        LowCardinality(String)        COMMENT 'observed, quarantined or rejected',
+    paths         Array(String)                 COMMENT 'JSON Pointers to what is wrong, the first few',
+    keywords      Array(LowCardinality(String)) COMMENT 'For each path, what of the schema is broken',
+    expected      Array(String)                 COMMENT 'For each path, what was planned',
+    found         Array(String)                 COMMENT 'For each path, the type or size of what was there',
+    sample        String                        COMMENT 'JSON: the names of the properties with their types, or values where the plan allows them',
+    log_partition UInt32,
+    log_offset    UInt64
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(received_at)
+ORDER BY (tenant, source, name, received_at)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Every event that was not as the tracking plan of its source says';
+
 CREATE TABLE IF NOT EXISTS unreadable_records
 (
     topic         LowCardinality(String),

@@ -78,6 +78,30 @@ FROM ledger
 GROUP BY tenant, source, hour
 COMMENT 'difference is 0 once all that came in has been dealt with';
 
+CREATE OR REPLACE VIEW plan_issues AS
+SELECT
+    tenant, source, name, issue.1 AS path, issue.2 AS keyword, issue.3 AS planned, issue.4 AS was,
+    count() AS events, countIf(action = 'observed') AS observed, countIf(action = 'quarantined') AS quarantined,
+    countIf(action = 'rejected') AS rejected, min(received_at) AS first_seen, max(received_at) AS last_seen,
+    argMax(message_id, received_at) AS latest_message_id, argMax(sample, received_at) AS latest_sample
+FROM
+(
+    SELECT tenant, source, name, action, received_at, message_id, sample, arrayJoin(arrayZip(paths, keywords, expected, found)) AS issue
+    FROM plan_violations
+    WHERE code = 'plan_violation'
+)
+GROUP BY tenant, source, name, issue
+COMMENT 'What is wrong with events, each thing once, with how often and the latest sample';
+
+CREATE OR REPLACE VIEW unplanned_events AS
+SELECT
+    tenant, source, name, count() AS events, min(received_at) AS first_seen, max(received_at) AS last_seen,
+    argMax(message_id, received_at) AS latest_message_id, argMax(sample, received_at) AS latest_sample
+FROM plan_violations
+WHERE code = 'unplanned_event'
+GROUP BY tenant, source, name
+COMMENT 'Events that no plan lists';
+
 CREATE OR REPLACE VIEW touches AS
 SELECT tenant, person, timestamp, channel
 FROM

@@ -22,6 +22,7 @@ import (
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	"github.com/sillage-cdp/sillage/pkg/topics"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
+	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 	profilev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/profile/v1"
 	"github.com/sillage-cdp/sillage/services/analytics/internal/schema"
 	"github.com/sillage-cdp/sillage/services/analytics/internal/sink"
@@ -95,6 +96,47 @@ func TestEventsAreStoredAndCounted(t *testing.T) {
 	s.store(0, 120, `{"product":"loan","n":3}`)
 	s.eventually(120, "SELECT count() FROM events WHERE properties.product = 'loan' AND properties.n = 3")
 	s.eventually(120, "SELECT sum(stored) FROM ledger_balance")
+}
+
+// What the door told of an event, and what was not as planned, stand in their columns and views.
+func TestWhatTheDoorTells(t *testing.T) {
+	s := newScene(t)
+	k := s.start(s.conn)
+	defer func() { require.NoError(t, k.Stop(context.Background())) }()
+	put := func(topic, key string, m interface{ MarshalVT() ([]byte, error) }) {
+		raw, err := m.MarshalVT()
+		require.NoError(t, err)
+		require.NoError(t, s.client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: topics.Key("demo", key), Value: raw}).FirstErr())
+	}
+	put(topics.ProfileLog, "p", &profilev1.ProfileRecord{Tenant: "demo", ProfileId: "p", Body: &profilev1.ProfileRecord_Event{
+		Event: &profilev1.ResolvedEvent{Event: &eventv1.Event{
+			Tenant: "demo", Source: "web", MessageId: "m", Type: eventv1.EventType_EVENT_TYPE_PAGE, TimestampMs: 1_772_366_400_000, Channel: "paid_search", Bot: true,
+			Campaign: &eventv1.Campaign{ClickId: "x", ClickIdType: "gclid"}, Geo: &eventv1.Geo{Country: "FR", Region: "IDF", City: "Paris"},
+			Client: &eventv1.Client{Device: "mobile", Browser: "Safari", BrowserVersion: "18.1", Os: "iOS", OsVersion: "18"},
+		}},
+	}})
+	s.eventually(1, `SELECT count() FROM events WHERE channel = 'paid_search' AND bot AND click_id = 'x' AND click_id_type = 'gclid' AND country = 'FR'
+		AND region = 'IDF' AND city = 'Paris' AND device = 'mobile' AND browser = 'Safari' AND browser_version = '18.1' AND os = 'iOS' AND os_version = '18'`)
+
+	issue := func(path, keyword string) *planv1.Issue {
+		return &planv1.Issue{Path: path, Keyword: keyword, Expected: "number", Found: "string"}
+	}
+	for i, action := range []planv1.Action{planv1.Action_ACTION_OBSERVED, planv1.Action_ACTION_QUARANTINED} {
+		put(topics.Violations, "web", &planv1.PlanViolation{
+			Tenant: "demo", Source: "web", Plan: "web", PlanVersion: 2, Type: eventv1.EventType_EVENT_TYPE_TRACK, Name: "Order", MessageId: fmt.Sprint("v", i),
+			ReceivedAtMs: 1_772_366_400_000 + int64(i), Code: "plan_violation", Action: action, Sample: []byte(`{"price":"string"}`),
+			Issues: []*planv1.Issue{issue("/price", "type"), issue(fmt.Sprint("/", i), "required")},
+		})
+	}
+	put(topics.Violations, "web", &planv1.PlanViolation{
+		Tenant: "demo", Source: "web", Plan: "web", Type: eventv1.EventType_EVENT_TYPE_TRACK, Name: "Made Up", ReceivedAtMs: 1_772_366_400_000,
+		Code: "unplanned_event", Action: planv1.Action_ACTION_REJECTED,
+	})
+	s.eventually(3, "SELECT count() FROM plan_violations WHERE tenant = 'demo' AND type = 'track'")
+	s.eventually(1, `SELECT count() FROM plan_issues WHERE path = '/price' AND keyword = 'type' AND planned = 'number' AND was = 'string' AND events = 2
+		AND observed = 1 AND quarantined = 1 AND latest_message_id = 'v1' AND latest_sample = '{"price":"string"}'`)
+	s.eventually(3, "SELECT count() FROM plan_issues")
+	s.eventually(1, "SELECT count() FROM unplanned_events WHERE name = 'Made Up' AND events = 1")
 }
 
 func TestABadRowOrRecordCostsNothingElse(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/textproto"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -31,11 +32,8 @@ func newTracing(tracer trace.Tracer, propagator propagation.TextMapPropagator) t
 // begin starts the span of a request, within the caller's trace if it has one.
 func (t *tracing) begin(r *http.Request, route string) (context.Context, trace.Span) {
 	ctx := r.Context()
-	for _, name := range t.carried {
-		if r.Header[name] != nil {
-			ctx = t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
-			break
-		}
+	if slices.ContainsFunc(t.carried, func(name string) bool { return r.Header[name] != nil }) {
+		ctx = t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
 	ctx, span := t.tracer.Start(ctx, route, trace.WithSpanKind(trace.SpanKindServer))
 	if span.IsRecording() {

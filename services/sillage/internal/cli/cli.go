@@ -31,6 +31,7 @@ type tree struct {
 	Profile profileCmd `cmd:"" help:"Look at profiles."`
 	SQL     sqlCmd     `cmd:"" name:"sql" help:"Run a query on ClickHouse."`
 	Ledger  ledgerCmd  `cmd:"" help:"Check what came in against what is stored."`
+	DLQ     dlqCmd     `cmd:"" name:"dlq" help:"List, show and put back what stages could not handle."`
 	Outbox  outboxCmd  `cmd:"" help:"List the mails that left, or print one."`
 	Tail    tailCmd    `cmd:"" help:"Show events as they come in, and why others are refused."`
 	Version versionCmd `cmd:"" help:"Print the version."`

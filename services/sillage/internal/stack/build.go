@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -121,6 +123,7 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 	if err != nil {
 		return err
 	}
+	first := &firstDefinitions{control: apps.control, definitions: definitions, engines: slices.Clone(components)}
 	if deps.Telemetry == nil {
 		components = append(components, run.Named{Name: "telemetry", Component: flush{sdk: tel, logger: deps.Logger}})
 	}
@@ -128,7 +131,7 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 		run.Named{Name: "topics", Component: service.Topics(s.cfg.kafka(), deps.Logger)},
 		run.Named{Name: "definitions", Component: definitions},
 		run.Named{Name: "control", Component: apps.control},
-		run.Named{Name: "first definitions", Component: &firstDefinitions{control: apps.control, definitions: definitions}},
+		run.Named{Name: "first definitions", Component: first},
 		run.Named{Name: "analytics", Component: apps.analytics},
 		run.Named{Name: "identity", Component: apps.identity},
 		run.Named{Name: "segmentation", Component: apps.segmentation},
@@ -259,16 +262,23 @@ func (s *Stack) connector() (connector.Config, error) {
 // ports puts the operations port before and the public ports behind the components.
 func (s *Stack) ports(components []run.Named, apps services, tel *sdk.SDK, logger *slog.Logger) []run.Named {
 	ready := func(ctx context.Context) error { return s.Ready(ctx) }
-	mux := http.NewServeMux()
-	mux.Handle("/", apps.ingest.Handler())
-	mux.Handle("/t/", apps.connector.Handler())
+	events, tracking := apps.ingest.Handler(), apps.connector.Handler()
+	// No ServeMux: it redirects `//v1/batch`, the path of a client whose host ends in a slash, and there are
+	// clients that take a redirect for success.
+	public := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/t/") {
+			tracking.ServeHTTP(w, r)
+			return
+		}
+		events.ServeHTTP(w, r)
+	})
 	operations := httpserver.New(httpserver.Config{Name: "the operations port", Addr: s.cfg.Ops.Addr, Setting: "--ops-addr (ops.addr)"},
 		ops.Handler(ready, tel.Metrics()), logger)
 	rpc := grpcserver.New(httpserver.Config{Name: "gRPC", Addr: s.cfg.GRPC.Addr, Setting: "--grpc-addr (grpc.addr)"}, tel.Providers(), logger,
 		func(r grpc.ServiceRegistrar) { apps.control.RegisterGRPC(r) },
 		func(r grpc.ServiceRegistrar) { apps.decision.RegisterGRPC(r) },
 		func(r grpc.ServiceRegistrar) { apps.ingest.RegisterGRPC(r) })
-	web := httpserver.New(httpserver.Config{Name: "ingest HTTP", Addr: s.cfg.HTTP.Addr, Setting: "--http-addr (http.addr)"}, mux, logger)
+	web := httpserver.New(httpserver.Config{Name: "ingest HTTP", Addr: s.cfg.HTTP.Addr, Setting: "--http-addr (http.addr)"}, public, logger)
 	all := append([]run.Named{components[0], {Name: "operations port", Component: operations}}, components[1:]...)
 	return append(all, run.Named{Name: "gRPC", Component: rpc}, run.Named{Name: "HTTP", Component: web})
 }

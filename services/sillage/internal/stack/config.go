@@ -34,6 +34,8 @@ type Kafka struct {
 	Partitions int32 `koanf:"partitions"`
 	// Replication is the replication factor of topics that are made; -1 is the broker's default.
 	Replication int16 `koanf:"replication"`
+	// StartTimeout is how long a start waits for Kafka to answer.
+	StartTimeout time.Duration `koanf:"start_timeout"`
 }
 
 // ClickHouse says which ClickHouse is used.
@@ -47,6 +49,8 @@ type ClickHouse struct {
 	Database    string `koanf:"database"`
 	Username    string `koanf:"username"`
 	PasswordRef string `koanf:"password_ref"`
+	// StartTimeout is how long a start waits for ClickHouse to answer.
+	StartTimeout time.Duration `koanf:"start_timeout"`
 }
 
 // Config is what a user sets.
@@ -89,8 +93,8 @@ func NewDefaultConfig() Config {
 		GRPC:       service.Listen{Addr: "127.0.0.1:9090"},
 		Ops:        service.Listen{Addr: "127.0.0.1:9464"},
 		SMTP:       service.Listen{Addr: "127.0.0.1:2525"},
-		Kafka:      Kafka{Listen: "127.0.0.1:9092", Partitions: 4, Replication: -1},
-		ClickHouse: ClickHouse{Listen: "127.0.0.1:8123", Database: "sillage"},
+		Kafka:      Kafka{Listen: "127.0.0.1:9092", Partitions: 4, Replication: -1, StartTimeout: kafka.DefaultStartTimeout},
+		ClickHouse: ClickHouse{Listen: "127.0.0.1:8123", Database: "sillage", StartTimeout: analytics.DefaultStartTimeout},
 		Telemetry:  sdk.NewDefaultConfig(),
 		Ingest:     ingest.NewDefaultConfig(), Identity: identity.NewDefaultConfig(), Segmentation: segmentation.NewDefaultConfig(),
 		Scoring: scoring.NewDefaultConfig(), Journeys: journeys.NewDefaultConfig(), Connector: channels,
@@ -123,7 +127,7 @@ func (c *Config) kafka() kafka.Config {
 	if len(brokers) == 0 {
 		brokers = []string{c.Kafka.Listen}
 	}
-	return kafka.Config{Brokers: brokers, Partitions: c.Kafka.Partitions, Replication: c.Kafka.Replication}
+	return kafka.Config{Brokers: brokers, Partitions: c.Kafka.Partitions, Replication: c.Kafka.Replication, StartTimeout: c.Kafka.StartTimeout}
 }
 
 // analytics are the settings of analytics with the ClickHouse in use.
@@ -134,7 +138,7 @@ func (c *Config) analytics() analytics.Config {
 		addr = c.ClickHouse.Listen
 	}
 	cfg.ClickHouse = analytics.ClickHouse{
-		Addr: addr, Database: c.ClickHouse.Database, Username: c.ClickHouse.Username, PasswordRef: c.ClickHouse.PasswordRef,
+		Addr: addr, Database: c.ClickHouse.Database, Username: c.ClickHouse.Username, PasswordRef: c.ClickHouse.PasswordRef, StartTimeout: c.ClickHouse.StartTimeout,
 	}
 	return cfg
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
+	"github.com/sillage-cdp/sillage/pkg/run"
 	controlv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/control/v1"
 	control "github.com/sillage-cdp/sillage/services/control/app"
 	"github.com/sillage-cdp/sillage/services/control/examples"
@@ -18,11 +19,18 @@ const FirstTenant = "demo-bank"
 type firstDefinitions struct {
 	control     *control.App
 	definitions definition.Provider
+	// engines say why they could not keep what is written now, a full disk for one.
+	engines []run.Named
 }
 
 func (f *firstDefinitions) Start(ctx context.Context) error {
 	if len(f.definitions.Snapshot().All()) > 0 {
 		return nil
+	}
+	for _, e := range f.engines {
+		if err := e.Component.Ready(ctx); err != nil {
+			return fmt.Errorf("applying the example definitions: %w", err)
+		}
 	}
 	defs, err := examples.Load(FirstTenant)
 	if err != nil {

@@ -4,7 +4,7 @@ import { host, key, user, email, visitor, stranger, report } from './settings.mj
 const failures = []
 const analytics = jitsuAnalytics({ host, writeKey: key, s2s: true, errorPolicy: (message) => failures.push(String(message)) })
 // This client never tries again: what is refused is lost, and the application hears of it.
-for (let tries = 0; tries < 1 + Number(process.env.SILLAGE_FAULTS); tries++) {
+for (let tries = 0; tries < 1 + Number(process.env.SILLAGE_VISIT_FAULTS); tries++) {
   await analytics.track('Probe', {}, { anonymousId: visitor })
 }
 await analytics.page({ name: 'Home', url: 'https://shop.example/' }, { anonymousId: visitor })

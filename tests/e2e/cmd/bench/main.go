@@ -23,13 +23,14 @@ import (
 )
 
 type flags struct {
-	Only       []string      `help:"Measure these figures only: P1, P3, P5, P11, P16." placeholder:"P5"`
-	Pairs      int           `help:"How often ours and the baseline are measured in turns." default:"${pairs}"`
-	Duration   time.Duration `help:"How long one measurement lasts, about." default:"${duration}"`
-	Events     int           `help:"How many events the whole path takes (P16)." default:"${events}"`
-	Binary     string        `help:"The sillage to measure (P16)." default:"${binary}" type:"path"`
-	CPUProfile string        `help:"Write a processor profile of the one figure that is measured." type:"path" placeholder:"FILE"`
-	Child      bool          `hidden:"" help:"Measure in this process and write the rows as JSON."`
+	Only       []string        `help:"Measure these figures only: P1, P3, P5, P13, P14, HOP, P11, P16." placeholder:"P5"`
+	Pairs      int             `help:"How often ours and the baseline are measured in turns." default:"${pairs}"`
+	Duration   time.Duration   `help:"How long one measurement lasts, about." default:"${duration}"`
+	Events     int             `help:"How many events the whole path takes (P16)." default:"${events}"`
+	Intervals  []time.Duration `help:"The commit intervals that HOP compares." default:"${intervals}"`
+	Binary     string          `help:"The sillage to measure (P16)." default:"${binary}" type:"path"`
+	CPUProfile string          `help:"Write a processor profile of the one figure that is measured." type:"path" placeholder:"FILE"`
+	Child      bool            `hidden:"" help:"Measure in this process and write the rows as JSON."`
 }
 
 func main() {
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	defaults := bench.NewDefaultOptions()
 	var f flags
 	parser, err := kong.New(&f, kong.Name("bench"), kong.Description("Measures the figures of BENCHMARKS.md."), kong.Vars{
-		"pairs": fmt.Sprint(defaults.Pairs), "duration": defaults.Duration.String(), "events": fmt.Sprint(defaults.Events), "binary": defaults.Binary,
+		"pairs": fmt.Sprint(defaults.Pairs), "duration": defaults.Duration.String(), "events": fmt.Sprint(defaults.Events), "binary": defaults.Binary, "intervals": join(defaults.Intervals),
 	})
 	if err != nil {
 		return fmt.Errorf("building the command line: %w", err)
@@ -137,7 +138,7 @@ func measure(ctx context.Context, f flags, figure bench.Figure, out, progress io
 		return fmt.Errorf("making a folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	o := bench.Options{Pairs: f.Pairs, Duration: f.Duration, Events: f.Events, Binary: f.Binary, Dir: dir, Progress: progress}
+	o := bench.Options{Pairs: f.Pairs, Duration: f.Duration, Events: f.Events, Intervals: f.Intervals, Binary: f.Binary, Dir: dir, Progress: progress}
 	if err := o.Validate(); err != nil {
 		return err
 	}
@@ -157,6 +158,15 @@ func measure(ctx context.Context, f flags, figure bench.Figure, out, progress io
 		return err
 	}
 	return json.NewEncoder(out).Encode(rows)
+}
+
+// join writes durations as a flag takes them.
+func join(durations []time.Duration) string {
+	var text []string
+	for _, d := range durations {
+		text = append(text, d.String())
+	}
+	return strings.Join(text, ",")
 }
 
 // describe names the machine.

@@ -193,11 +193,12 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // next reads a whole answer and does to it what it is due.
 func (c *conn) next() ([]byte, error) {
-	frame := make([]byte, 4)
-	if _, err := io.ReadFull(c.Conn, frame); err != nil {
+	var length [4]byte
+	if _, err := io.ReadFull(c.Conn, length[:]); err != nil {
 		return nil, err
 	}
-	frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
+	frame := make([]byte, 4+binary.BigEndian.Uint32(length[:]))
+	copy(frame, length[:])
 	if _, err := io.ReadFull(c.Conn, frame[4:]); err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func (v *Verdict) example(text string) {
 	}
 }
 
-func (v *Verdict) note(count *int, n int, format string, args ...any) {
+func (v *Verdict) notef(count *int, n int, format string, args ...any) {
 	*count += n
 	v.example(fmt.Sprintf(format, args...))
 }
@@ -186,12 +186,12 @@ func (j *Judge) Add(topic string, key, value []byte) {
 	id, text, _ := strings.Cut(string(value), " ")
 	want, ok := o.want[id]
 	if !ok || want.key != string(key) {
-		o.atOnce.note(&o.atOnce.Wrong, 1, "%s: nothing asks for %q under key %q", topic, value, key)
+		o.atOnce.notef(&o.atOnce.Wrong, 1, "%s: nothing asks for %q under key %q", topic, value, key)
 		return
 	}
 	o.count[id]++
 	if o.count[id] > 1 {
-		o.atOnce.note(&o.atOnce.Doubled, 1, "%s: %q is there for the %d. time", topic, value, o.count[id])
+		o.atOnce.notef(&o.atOnce.Doubled, 1, "%s: %q is there for the %d. time", topic, value, o.count[id])
 		return
 	}
 	j.missing--
@@ -212,6 +212,13 @@ func (j *Judge) Missing() (missing, came int) {
 	return j.missing, j.records
 }
 
+// Came is how many of the records that must come to a topic have come.
+func (j *Judge) Came(topic string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.outputs[topic].count)
+}
+
 // Verdict compares everything that came so far.
 func (j *Judge) Verdict() Verdict {
 	j.mu.Lock()
@@ -229,7 +236,7 @@ func (o *output) verdict() Verdict {
 	v.Checked = len(o.want)
 	for id := range o.want {
 		if o.count[id] == 0 {
-			v.note(&v.Lost, 1, "%s: %s is not there", o.name, id)
+			v.notef(&v.Lost, 1, "%s: %s is not there", o.name, id)
 		}
 	}
 	for key, sequence := range o.sequence {
@@ -250,12 +257,12 @@ func (o *output) compare(v *Verdict, key string, sequence []seen) {
 		// After a loss every hash differs. Only where a record follows neither from what should have been
 		// before it nor from what was is something new wrong.
 		if s.text != want.text && (want.after == nil || s.text != want.after(previous)) {
-			v.note(&v.Wrong, 1, "%s: %s of key %s is %q and should be %q", o.name, s.id, key, s.text, want.text)
+			v.notef(&v.Wrong, 1, "%s: %s of key %s is %q and should be %q", o.name, s.id, key, s.text, want.text)
 		}
 		previous = s.text
 	}
 	if swapped := len(places) - longestRise(places); swapped > 0 {
-		v.note(&v.Swapped, swapped, "%s: %d records of key %s are out of order", o.name, swapped, key)
+		v.notef(&v.Swapped, swapped, "%s: %d records of key %s are out of order", o.name, swapped, key)
 	}
 }
 

@@ -106,10 +106,10 @@ func (x Expected) Compare(stage string, have map[Entry][]byte) Verdict {
 		value, ok := have[e]
 		switch {
 		case !ok:
-			v.note(&v.Lost, 1, "state of %s: %c %s %s is not there", stage, e.Kind, e.Key, e.Name)
+			v.notef(&v.Lost, 1, "state of %s: %c %s %s is not there", stage, e.Kind, e.Key, e.Name)
 		case e.Kind == 't' || bytes.Equal(value, x[e]):
 		case e.Name == "chain" || len(value) != 16:
-			v.note(&v.Wrong, 1, "state of %s: %s of key %s is %x and should be %x", stage, e.Name, e.Key, value, x[e])
+			v.notef(&v.Wrong, 1, "state of %s: %s of key %s is %x and should be %x", stage, e.Name, e.Key, value, x[e])
 		default:
 			v.total(stage, e, binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(x[e]))
 		}
@@ -120,9 +120,9 @@ func (x Expected) Compare(stage string, have map[Entry][]byte) Verdict {
 		}
 		switch {
 		case e.Kind == 's', e.Kind == 't':
-			v.note(&v.Wrong, 1, "state of %s: nothing asks for %c %s %s", stage, e.Kind, e.Key, e.Name)
+			v.notef(&v.Wrong, 1, "state of %s: nothing asks for %c %s %s", stage, e.Kind, e.Key, e.Name)
 		case strings.HasPrefix(e.Name, "h"), strings.HasPrefix(e.Name, "p"):
-			v.note(&v.Wrong, 1, "state of %s: key %s still holds something back (%q)", stage, e.Key, e.Name)
+			v.notef(&v.Wrong, 1, "state of %s: key %s still holds something back (%q)", stage, e.Key, e.Name)
 		}
 	}
 	return v
@@ -132,11 +132,11 @@ func (x Expected) Compare(stage string, have map[Entry][]byte) Verdict {
 func (v *Verdict) total(stage string, e Entry, have, want uint64) {
 	switch {
 	case have < want:
-		v.note(&v.Lost, int(want-have), "state of %s: %s of key %s counts %d events of %d", stage, e.Name, e.Key, have, want)
+		v.notef(&v.Lost, int(want-have), "state of %s: %s of key %s counts %d events of %d", stage, e.Name, e.Key, have, want)
 	case have > want:
-		v.note(&v.Doubled, int(have-want), "state of %s: %s of key %s counts %d events, %d there were", stage, e.Name, e.Key, have, want)
+		v.notef(&v.Doubled, int(have-want), "state of %s: %s of key %s counts %d events, %d there were", stage, e.Name, e.Key, have, want)
 	default:
-		v.note(&v.Wrong, 1, "state of %s: %s of key %s counts the right number of events and others than there were", stage, e.Name, e.Key)
+		v.notef(&v.Wrong, 1, "state of %s: %s of key %s counts the right number of events and others than there were", stage, e.Name, e.Key)
 	}
 }
 

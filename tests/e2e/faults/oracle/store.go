@@ -134,7 +134,7 @@ func (c Changelog) Stores(topology string, dataDirs []string) (Verdict, error) {
 	}
 	for partition, changes := range c {
 		if n := len(changes); n > 0 && furthest[partition] <= changes[n-1].Offset {
-			v.note(&v.Lost, 1, "partition %d of %s: no store is at the end of the changelog (%d of %d)", partition, topology, furthest[partition], changes[n-1].Offset)
+			v.notef(&v.Lost, 1, "partition %d of %s: no store is at the end of the changelog (%d of %d)", partition, topology, furthest[partition], changes[n-1].Offset)
 		}
 	}
 	return v, nil
@@ -144,14 +144,14 @@ func compareStore(path string, have, want map[string][]byte) Verdict {
 	v := Verdict{Checked: len(want)}
 	for key, value := range want {
 		if got, ok := have[key]; !ok {
-			v.note(&v.Lost, 1, "store %s: %q is not there", path, key)
+			v.notef(&v.Lost, 1, "store %s: %q is not there", path, key)
 		} else if !bytes.Equal(got, value) {
-			v.note(&v.Wrong, 1, "store %s: %q is %x and by the changelog %x", path, key, got, value)
+			v.notef(&v.Wrong, 1, "store %s: %q is %x and by the changelog %x", path, key, got, value)
 		}
 	}
 	for key := range have {
 		if _, ok := want[key]; !ok {
-			v.note(&v.Wrong, 1, "store %s: %q is not in the changelog", path, key)
+			v.notef(&v.Wrong, 1, "store %s: %q is not in the changelog", path, key)
 		}
 	}
 	return v

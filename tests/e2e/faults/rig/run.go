@@ -31,6 +31,8 @@ type Options struct {
 	Partitions int32
 	// MaxBatch bounds the records of a transaction of a stage process; 0: 500.
 	MaxBatch int
+	// Session is the session time-out of stage processes; 0: the shortest that the brokers here allow.
+	Session time.Duration
 	// Stuck is how long nothing may come while something is missing; 0: a minute.
 	Stuck time.Duration
 }
@@ -60,6 +62,9 @@ func New(t testing.TB, o Options) *Run {
 	}
 	if o.MaxBatch == 0 {
 		o.MaxBatch = 500
+	}
+	if o.Session == 0 {
+		o.Session = sessionTimeout
 	}
 	if o.Stuck == 0 {
 		o.Stuck = time.Minute

@@ -49,7 +49,7 @@ func (i *Instance) Start() {
 	i.proc = launch(i.run.t, exec.Command(built,
 		"--brokers", strings.Join(i.run.Broker.Addrs, ","), "--prefix", i.run.Prefix, "--stage", i.Stage,
 		"--data-dir", i.DataDir, "--instance", i.Name,
-		"--session-timeout", sessionTimeout.String(), "--transaction-timeout", transactionTimeout.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch)))
+		"--session-timeout", i.run.Session.String(), "--transaction-timeout", transactionTimeout.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch)))
 }
 
 // Running says whether it has a process.
