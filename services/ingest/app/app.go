@@ -27,7 +27,9 @@ import (
 	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	ingestv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ingest/v1"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/geo"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/grpcapi"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/httpapi"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/intake"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/producer"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/tail"
 )
@@ -162,6 +164,7 @@ type Deps struct {
 type App struct {
 	cfg      Config
 	producer *producer.Producer
+	intake   *intake.Intake
 	handler  *httpapi.Handler
 	places   *geo.Database
 	tail     *tail.Server
@@ -190,29 +193,37 @@ func New(cfg Config, deps Deps) (*App, error) {
 		return nil, err
 	}
 	places := geo.New(cfg.GeoDatabase)
-	h, err := httpapi.New(httpapi.Config{
+	in, err := intake.New(intake.Config{
 		MaxInFlightBytes: cfg.MaxInFlightBytes,
-		Limits: httpapi.Limits{
-			Source: httpapi.RateLimit(cfg.RateLimit), Tenant: httpapi.RateLimit(cfg.TenantRateLimit),
+		Limits: intake.Limits{
+			Source: intake.RateLimit(cfg.RateLimit), Tenant: intake.RateLimit(cfg.TenantRateLimit),
 			IdentityEventsPerSecond: cfg.MaxIdentityEventsPerSecond, EventNames: cfg.MaxEventNames,
 		},
+	}, intake.Deps{Definitions: deps.Definitions, Places: places, Writer: p, Clock: deps.Clock, Logger: logger, Telemetry: deps.Telemetry})
+	if err != nil {
+		return nil, fmt.Errorf("configuring ingest: %w", err)
+	}
+	h, err := httpapi.New(httpapi.Config{
 		TooLargeStatus413: cfg.TooLargeStatus413,
 		TrustedProxies:    proxies,
 		PublicURL:         public,
 		ScriptsDir:        cfg.ScriptsDir,
-	}, httpapi.Deps{Definitions: deps.Definitions, Places: places, Writer: p, Clock: deps.Clock, Logger: logger, Telemetry: deps.Telemetry})
+	}, in, deps.Telemetry)
 	if err != nil {
 		return nil, fmt.Errorf("configuring ingest: %w", err)
 	}
-	return &App{cfg: cfg, producer: p, handler: h, places: places, tail: tail.New(deps.Kafka, logger), failed: make(chan error, 1)}, nil
+	return &App{cfg: cfg, producer: p, intake: in, handler: h, places: places, tail: tail.New(deps.Kafka, logger), failed: make(chan error, 1)}, nil
 }
 
 // Handler serves the tracking API and what its clients read. The server that mounts it bounds the time that headers and
 // bodies may take (ReadHeaderTimeout, ReadTimeout): the handler bounds bytes, not patience.
 func (a *App) Handler() http.Handler { return a.handler }
 
-// RegisterGRPC adds TailService.
-func (a *App) RegisterGRPC(r grpc.ServiceRegistrar) { ingestv1.RegisterTailServiceServer(r, a.tail) }
+// RegisterGRPC adds IntakeService and TailService.
+func (a *App) RegisterGRPC(r grpc.ServiceRegistrar) {
+	ingestv1.RegisterIntakeServiceServer(r, grpcapi.New(a.intake))
+	ingestv1.RegisterTailServiceServer(r, a.tail)
+}
 
 // Start reaches Kafka, so that a wrong address is known before the first event.
 func (a *App) Start(ctx context.Context) error {
@@ -236,7 +247,7 @@ func (a *App) Stop(ctx context.Context) error {
 	if a.stopped.Swap(true) {
 		return nil
 	}
-	drained := a.handler.Drain(ctx)
+	drained := a.intake.Drain(ctx)
 	closed := a.producer.Close(ctx)
 	if drained != nil {
 		return errors.Join(drained, closed) // somebody may still look places up

@@ -21,7 +21,9 @@ var adapters = map[string]string{
 	"services/decision/internal/follow":             "Kafka",
 	"services/decision/internal/rpc":                "gRPC",
 	"services/decision/internal/store":              "Pebble",
+	"services/ingest/internal/grpcapi":              "gRPC",
 	"services/ingest/internal/httpapi":              "HTTP",
+	"services/ingest/internal/intake":               "writes to Kafka what it takes in, by the injected clock",
 	"services/ingest/internal/producer":             "Kafka",
 	"services/ingest/internal/tail":                 "Kafka to gRPC",
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sillage-cdp/sillage/services/ingest/internal/intake"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
 
@@ -32,24 +33,55 @@ func unauthorized(message string) answer {
 	return answer{status: http.StatusUnauthorized, message: message}
 }
 
-// sourceDisabled is RudderStack's answer, too: clients do not try again.
-func sourceDisabled() answer {
-	return answer{status: http.StatusNotFound, message: "the source is disabled"}
+// answer turns a result into what HTTP clients know.
+func (h *Handler) answer(r *http.Request, of intake.Result) answer {
+	switch of.Kind {
+	case intake.Taken:
+		a := answer{status: http.StatusOK}
+		if verbose(r.Header) {
+			a.outcome = of.Outcome
+		}
+		return a
+	case intake.Refused:
+		a := answer{status: http.StatusBadRequest, message: of.Problem.Detail, code: of.Problem.Code}
+		if a.code == wire.BodyTooLarge {
+			a.close = true
+			if h.cfg.TooLargeStatus413 {
+				a.status = http.StatusRequestEntityTooLarge
+			}
+		}
+		return a
+	case intake.Denied:
+		return denied(of.Denial)
+	case intake.TooFast:
+		// Clients read whole seconds, at most 300 of them.
+		seconds := min(max(wholeSeconds(of.Wait), 1), 300)
+		return answer{status: http.StatusTooManyRequests, message: "too much is sent at once; send it again later", retryAfter: seconds, reset: seconds}
+	case bodyLate:
+		return answer{status: http.StatusRequestTimeout, message: "the body did not arrive in time", close: true}
+	case bodyCutOff:
+		// The client went away in the middle; nobody reads this.
+		return answer{status: http.StatusBadRequest, message: "the body was cut off", close: true}
+	default:
+		return answer{status: http.StatusServiceUnavailable, message: of.Problem.Detail, retryAfter: wholeSeconds(of.Wait)}
+	}
 }
 
-// foreignOrigin is for a page on a site that the source does not name.
-func foreignOrigin() answer {
-	return answer{status: http.StatusForbidden, message: "the source takes nothing from pages of this origin", foreign: true}
-}
+func wholeSeconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
-func busy(message string, retryAfter int) answer {
-	return answer{status: http.StatusServiceUnavailable, message: message, retryAfter: retryAfter}
-}
-
-// tooMany is the answer to a source beyond its rate. Clients read whole seconds, at most 300 of them.
-func tooMany(delay time.Duration) answer {
-	seconds := min(max(int(math.Ceil(delay.Seconds())), 1), 300)
-	return answer{status: http.StatusTooManyRequests, message: "too much is sent at once; send it again later", retryAfter: seconds, reset: seconds}
+func denied(why intake.Denial) answer {
+	switch why {
+	case intake.Disabled: // RudderStack's answer, too: clients do not try again
+		return answer{status: http.StatusNotFound, message: "the source is disabled"}
+	case intake.ForeignOrigin: // a page on a site that the source does not name
+		return answer{status: http.StatusForbidden, message: "the source takes nothing from pages of this origin", foreign: true}
+	case intake.TwoKeys:
+		return unauthorized("the request names different write keys: send one")
+	case intake.NoKey:
+		return unauthorized("no write key: send it as the user name of Basic authorization, or as writeKey in the body")
+	default:
+		return unauthorized("invalid write key")
+	}
 }
 
 // verbose is true for a client that wants to know the fate of every event.

@@ -28,15 +28,15 @@ func basicKey(r *http.Request) string {
 func (q *request) jitsuKey() string {
 	whole := strings.TrimSpace(q.http.Header.Get("X-Write-Key"))
 	id, _, two := strings.Cut(whole, ":")
-	if !two || q.sources.byKey(whole) != nil {
+	if !two || q.intake.SourceOf(whole) != nil {
 		return whole
 	}
 	return id
 }
 
 // keyAhead is the write key that can be known before the body is read. Nothing but the body's own is left
-// to compare it with: two that differ are an answer already.
-func (q *request) keyAhead() (string, answer, bool) {
+// to compare it with: false for two that differ.
+func (q *request) keyAhead() (string, bool) {
 	key := ""
 	for _, other := range [...]string{basicKey(q.http), q.jitsuKey(), q.queryKey()} {
 		switch {
@@ -44,10 +44,10 @@ func (q *request) keyAhead() (string, answer, bool) {
 		case key == "":
 			key = other
 		case key != other:
-			return "", q.twoKeys(), false
+			return "", false
 		}
 	}
-	return key, answer{}, true
+	return key, true
 }
 
 func (q *request) queryKey() string {
@@ -56,15 +56,6 @@ func (q *request) queryKey() string {
 	}
 	return strings.TrimSpace(q.http.URL.Query().Get("writeKey"))
 }
-
-func (q *request) twoKeys() answer {
-	q.metrics.unauthorized(q.ctx, "two_keys")
-	return unauthorized("the request names different write keys: send one")
-}
-
-// masked is true for a key in a body of which Jitsu's client shows no more than the id, having sent the
-// whole in X-Write-Key.
-func masked(key string) bool { return key == "***" || strings.HasSuffix(key, ":***") }
 
 // clientIP is the caller's address: the peer's, or behind trusted proxies the last address that none of
 // them vouches for. Blank if it cannot be told.

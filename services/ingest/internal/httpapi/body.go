@@ -9,10 +9,10 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	kgzip "github.com/klauspost/compress/gzip"
 
+	"github.com/sillage-cdp/sillage/services/ingest/internal/intake"
 	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
 
@@ -29,25 +29,9 @@ const (
 // errBusy means that the bodies in flight take all the memory that they may.
 var errBusy = errors.New("too many bytes in flight")
 
-// budget bounds bytes over all requests.
-type budget struct {
-	limit int64
-	used  atomic.Int64
-}
-
-func (b *budget) take(n int64) bool {
-	if b.used.Add(n) <= b.limit {
-		return true
-	}
-	b.used.Add(-n)
-	return false
-}
-
-func (b *budget) give(n int64) { b.used.Add(-n) }
-
 // reader reads bodies into memory that is used again.
 type reader struct {
-	budget  *budget
+	budget  *intake.Budget
 	buffers sync.Pool
 	inflate sync.Pool
 }
@@ -61,7 +45,7 @@ type body struct {
 // read takes in at most limit bytes, inflated. On any error the body is to be released, too.
 func (rd *reader) read(r *http.Request, limit int, into *body) error {
 	if r.ContentLength > int64(limit) {
-		return tooLarge(limit)
+		return intake.TooLarge(limit)
 	}
 	compressed := &counter{from: r.Body, left: int64(limit) + 1}
 	switch encoding := r.Header.Get("Content-Encoding"); strings.ToLower(strings.TrimSpace(encoding)) {
@@ -97,7 +81,7 @@ func (rd *reader) fill(from io.Reader, compressed *counter, limit int, into *bod
 	for {
 		if len(into.bytes) == cap(into.bytes) {
 			if len(into.bytes) > limit {
-				return tooLarge(limit)
+				return intake.TooLarge(limit)
 			}
 			if !rd.hold(into, int64(cap(into.bytes))) {
 				return errBusy
@@ -109,7 +93,7 @@ func (rd *reader) fill(from io.Reader, compressed *counter, limit int, into *bod
 		n, err := from.Read(into.bytes[len(into.bytes):cap(into.bytes)])
 		into.bytes = into.bytes[:len(into.bytes)+n]
 		if len(into.bytes) > limit {
-			return tooLarge(limit)
+			return intake.TooLarge(limit)
 		}
 		if compressed != nil && len(into.bytes) > ratioFrom && int64(len(into.bytes)) > maxRatio*compressed.read {
 			return &wire.Problem{Code: wire.BadEncoding, Detail: fmt.Sprintf("the gzip body inflates more than %d times", maxRatio)}
@@ -127,7 +111,7 @@ func (rd *reader) fill(from io.Reader, compressed *counter, limit int, into *bod
 }
 
 func (rd *reader) hold(b *body, n int64) bool {
-	if !rd.budget.take(n) {
+	if !rd.budget.Take(n) {
 		return false
 	}
 	b.held += n
@@ -136,17 +120,13 @@ func (rd *reader) hold(b *body, n int64) bool {
 
 // release gives a body's memory back; nothing may view it any more.
 func (rd *reader) release(b *body) {
-	rd.budget.give(b.held)
+	rd.budget.Give(b.held)
 	b.held = 0
 	if c := cap(b.bytes); c > 0 && c <= keepBuffer {
 		bytes := b.bytes[:0]
 		rd.buffers.Put(&bytes)
 	}
 	b.bytes = nil
-}
-
-func tooLarge(limit int) *wire.Problem {
-	return &wire.Problem{Code: wire.BodyTooLarge, Detail: fmt.Sprintf("the body has more than the %d bytes that the source may send at once", limit)}
 }
 
 // gzipProblem tells a body that is no gzip from one that could not be read.

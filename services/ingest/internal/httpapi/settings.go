@@ -10,13 +10,14 @@ import (
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
 	sillage "github.com/sillage-cdp/sillage/pkg/version"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/intake"
 )
 
 // settings is what Segment's browser SDK asks for before it sends anything: where to send. Nothing runs in
 // the page besides that, and the SDK reports no figures about itself (its metrics would go to Segment).
 func (h *Handler) settings(w http.ResponseWriter, r *http.Request, key string) {
-	found := h.sources.byKey(key)
-	if found == nil || found.disabled {
+	found := h.intake.SourceOf(key)
+	if found == nil || found.Disabled() {
 		h.noSource(w, r, found)
 		return
 	}
@@ -49,7 +50,7 @@ func (h *Handler) sourceConfig(w http.ResponseWriter, r *http.Request) {
 	if key == "" {
 		key = strings.TrimSpace(r.URL.Query().Get("writeKey"))
 	}
-	found := h.sources.byKey(key)
+	found := h.intake.SourceOf(key)
 	if found == nil {
 		h.noSource(w, r, nil)
 		return
@@ -61,7 +62,7 @@ func (h *Handler) sourceConfig(w http.ResponseWriter, r *http.Request) {
 	id := definition.HashWriteKey(key)[:20]
 	h.sendJSON(w, object{
 		"source": object{
-			"id": id, "name": "sillage", "writeKey": key, "enabled": !found.disabled, "workspaceId": id,
+			"id": id, "name": "sillage", "writeKey": key, "enabled": !found.Disabled(), "workspaceId": id,
 			"config":       object{"statsCollection": object{"errors": object{"enabled": false}, "metrics": object{"enabled": false}}},
 			"destinations": []any{}, "connections": []any{}, "dataplanes": object{},
 		},
@@ -69,24 +70,24 @@ func (h *Handler) sourceConfig(w http.ResponseWriter, r *http.Request) {
 }
 
 // noSource answers a client that asks with a key that is unknown, or whose source (not nil) is disabled.
-func (h *Handler) noSource(w http.ResponseWriter, r *http.Request, disabled *source) {
+func (h *Handler) noSource(w http.ResponseWriter, r *http.Request, disabled *intake.Source) {
 	if disabled != nil {
-		h.metrics.unauthorized(r.Context(), "disabled")
-		h.send(w, sourceDisabled())
+		h.intake.Denied(r.Context(), intake.Disabled)
+		h.send(w, denied(intake.Disabled))
 		return
 	}
-	h.metrics.unauthorized(r.Context(), "unknown_key")
-	h.send(w, unauthorized("invalid write key"))
+	h.intake.Denied(r.Context(), intake.UnknownKey)
+	h.send(w, denied(intake.UnknownKey))
 }
 
 // foreign answers a page of a site that the source does not name.
-func (h *Handler) foreign(w http.ResponseWriter, r *http.Request, s *source) bool {
-	if s.origins.allow(r.Header.Get("Origin")) {
+func (h *Handler) foreign(w http.ResponseWriter, r *http.Request, s *intake.Source) bool {
+	if s.Allows(r.Header.Get("Origin")) {
 		return false
 	}
-	h.metrics.unauthorized(r.Context(), "origin")
+	h.intake.Denied(r.Context(), intake.ForeignOrigin)
 	refuseOrigin(w.Header())
-	h.send(w, foreignOrigin())
+	h.send(w, denied(intake.ForeignOrigin))
 	return true
 }
 
@@ -124,7 +125,7 @@ func (h *Handler) sendJSON(w http.ResponseWriter, document any) {
 
 // snippet is Segment's standalone script, as far as the operator provides it.
 func (h *Handler) snippet(w http.ResponseWriter, r *http.Request, key string) {
-	if found := h.sources.byKey(key); found == nil || found.disabled {
+	if found := h.intake.SourceOf(key); found == nil || found.Disabled() {
 		h.noSource(w, r, found)
 		return
 	}
@@ -161,12 +162,9 @@ func newScriptName() *regexp.Regexp {
 }
 
 // health is 200 while requests are taken.
-func (h *Handler) health(w http.ResponseWriter, _ *http.Request) {
-	h.mu.Lock()
-	stopping := h.draining
-	h.mu.Unlock()
-	if stopping {
-		h.send(w, busy("the server is stopping", 1))
+func (h *Handler) health(w http.ResponseWriter, r *http.Request) {
+	if h.intake.Draining() {
+		h.send(w, h.answer(r, intake.Stopping()))
 		return
 	}
 	h.send(w, answer{status: http.StatusOK})

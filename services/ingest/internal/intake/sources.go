@@ -1,4 +1,4 @@
-package httpapi
+package intake
 
 import (
 	"log/slog"
@@ -29,8 +29,8 @@ const (
 	defaultHistoryAfter     = 24 * time.Hour
 )
 
-// source is a definition with everything resolved that a request needs.
-type source struct {
+// Source is a definition with everything resolved that a request needs.
+type Source struct {
 	wire.Source
 	maxBatchBytes, maxImportBatchBytes int
 	disabled                           bool
@@ -43,15 +43,21 @@ type source struct {
 }
 
 // bodyLimit is the largest body of a call.
-func (s *source) bodyLimit(call wire.Call) int {
+func (s *Source) bodyLimit(call wire.Call) int {
 	if s == nil {
-		s = &source{maxBatchBytes: defaultBatchBytes, maxImportBatchBytes: defaultImportBatchBytes}
+		s = &Source{maxBatchBytes: defaultBatchBytes, maxImportBatchBytes: defaultImportBatchBytes}
 	}
 	if call == wire.Import {
 		return s.maxImportBatchBytes
 	}
 	return s.maxBatchBytes
 }
+
+// Disabled is true for a source that takes nothing now.
+func (s *Source) Disabled() bool { return s.disabled }
+
+// Allows is true for pages of an origin that may send; a caller that names none may.
+func (s *Source) Allows(origin string) bool { return s.origins.allow(origin) }
 
 // sources finds the source of a write key. It keeps what it has resolved until the definitions change.
 type sources struct {
@@ -67,7 +73,7 @@ type sources struct {
 // resolved belongs to one revision of the definitions.
 type resolved struct {
 	revision uint64
-	byDef    sync.Map // *definitionv1.Definition to *source
+	byDef    sync.Map // *definitionv1.Definition to *Source
 }
 
 func newSources(definitions definition.Provider, limits Limits, now clock.Clock, logger *slog.Logger) *sources {
@@ -76,7 +82,7 @@ func newSources(definitions definition.Provider, limits Limits, now clock.Clock,
 
 // byKey is the source of a write key, nil if there is none. A key that nobody has costs a hash and a look
 // into memory, as any other does: there is nothing to remember about it.
-func (s *sources) byKey(key string) *source {
+func (s *sources) byKey(key string) *Source {
 	if len(key) > definition.MaxWriteKeyLength {
 		return nil
 	}
@@ -91,7 +97,7 @@ func (s *sources) byKey(key string) *source {
 		s.current.Store(cache)
 	}
 	found, _ := cache.byDef.Load(def)
-	if known, ok := found.(*source); ok {
+	if known, ok := found.(*Source); ok {
 		return known
 	}
 	made := s.resolve(snapshot, def)
@@ -99,12 +105,12 @@ func (s *sources) byKey(key string) *source {
 	return made
 }
 
-func (s *sources) resolve(snapshot *definition.Snapshot, def *definitionv1.Definition) *source {
+func (s *sources) resolve(snapshot *definition.Snapshot, def *definitionv1.Definition) *Source {
 	spec := def.GetSource()
 	tenant := snapshot.Tenant(def.GetTenant()).GetTenantSpec()
 	name := def.GetTenant() + "/" + def.GetName()
 	set := attribute.NewSet(attribute.String("tenant", def.GetTenant()), attribute.String("source", def.GetName()))
-	return &source{
+	return &Source{
 		Source: wire.Source{
 			Tenant:              def.GetTenant(),
 			Name:                def.GetName(),

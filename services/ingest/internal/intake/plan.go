@@ -1,4 +1,4 @@
-package httpapi
+package intake
 
 import (
 	"errors"
@@ -57,13 +57,13 @@ func newViolations(provider metric.MeterProvider) (metric.Int64Counter, error) {
 }
 
 // unplanned writes down what is not as planned: the violation, and the event itself if it is set aside.
-func (q *request) unplanned(ev *eventv1.Event, verdict door.Verdict) error {
+func (c *Call) unplanned(ev *eventv1.Event, verdict door.Verdict) error {
 	v := verdict.Violation
-	q.violations.Add(q.http.Context(), 1, q.source.attributes,
+	c.in.violations.Add(c.ctx, 1, c.source.attributes,
 		metric.WithAttributes(attribute.String("code", v.GetCode()), attribute.String("action", v.GetAction().String())))
-	err := q.batch.AddViolation(v)
+	err := c.batch.AddViolation(v)
 	if verdict.Quarantined() {
-		err = errors.Join(err, q.batch.AddQuarantined(ev, v))
+		err = errors.Join(err, c.batch.AddQuarantined(ev, v))
 	}
 	return err
 }
