@@ -10,7 +10,8 @@
 //  1. Exactly once within Kafka. Input offsets, outputs and changelog records of a batch commit in one
 //     transaction; state is applied only after the commit. An aborted batch leaves no trace
 //     (TestAbortLeavesNoTrace); kills, lost requests, lost answers and errors at the end of a transaction
-//     neither lose nor double a record (TestKillNine, TestLostRequestsAndAnswers, TestBrokerErrors).
+//     neither lose nor double a record (TestKillNine, TestLostRequestsAndAnswers, TestBrokerErrors), and
+//     each transaction says where it stands in every input (TestEveryInputIsCommitted).
 //  2. One owner a partition. Partition i of all inputs is one task and goes to one member
 //     (TestBalanceIsTaskByTask, TestBalanceProperties, TestOwnershipNoticesATaskThatWentAndCame); members
 //     that come, go and freeze disturb nothing (TestInstancesComeAndGo, TestZombieIsFenced).
@@ -27,7 +28,8 @@
 //  6. Merging: the state of a key that ends follows to the key that goes on, records wait for announced
 //     state within bounds, late records follow, chains and cycles end in one place
 //     (TestMergesEndInOnePlace, TestMergeSplitsLargeState, TestMergeHoldsNoMoreThanItsLimit,
-//     TestDriverMergeWaitIsBounded, TestRunnerMerges).
+//     TestDriverMergeWaitIsBounded, TestRunnerMerges), whatever happens in between
+//     (TestMergesUnderFaults).
 //  7. Bounded memory and latency: batches are bounded in records, bytes and time, and nothing is polled
 //     while they are worked on (TestBatchesAreBounded, BenchmarkStage).
 //  8. The same processors run without Kafka (TestDriverKeepsStatePerKey and all tests of merging;
