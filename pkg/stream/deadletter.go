@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Headers of dead letters. The record's own key, value and other headers stay as they were.
+// Headers of dead letters, and of what is put back. The record's own key, value and other headers stay as
+// they were.
 const (
 	HeaderReason    = "sillage-reason"
 	HeaderTopic     = "sillage-topic"
@@ -22,6 +23,8 @@ const (
 	HeaderTimerDue  = "sillage-timer-due-ms"
 	HeaderClass     = "sillage-class"
 	HeaderDropped   = "sillage-dropped-bytes"
+	// HeaderReplayed is on a record that was put back: partition/offset of its letter.
+	HeaderReplayed = "sillage-replayed-from"
 )
 
 // DeadLetter is a record or a timer that could not be handled: where it was, why, and its original bytes.

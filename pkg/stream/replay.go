@@ -4,29 +4,22 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-)
-
-// Headers of records of a replay topic, beside those of dead letters. HeaderReplayed is also on a letter
-// that was put back and failed again.
-const (
-	HeaderReplayed = "sillage-replayed-from"
 )
 
 // Replay is the record that puts the letter back: written to [Topology.ReplayTopic], the stage that gave
-// up on it handles it once more, as if it were read from its topic, or fires the timer. from says where
-// the letter lies and comes back in HeaderReplayed if it fails again. The record goes to the partition
-// that it names.
+// up on it handles it once more, as if it were read from its topic, or fires the timer. partition and
+// offset are the letter's own place among the dead letters; the processor sees them in HeaderReplayed, and
+// so does who reads the new letter if it fails again. The record has to go to the partition that it names.
 //
 // It goes to that stage alone and not to the topic that it came from, whose other readers have handled
 // it already and would count it twice.
-func (d DeadLetter) Replay(from string) (Record, error) {
+func (d DeadLetter) Replay(partition int32, offset int64) (Record, error) {
 	if d.Dropped > 0 {
 		return Record{}, fmt.Errorf("%d bytes of it did not fit into the dead letters; the original is partition %d, offset %d of %s, as long as that keeps it",
 			d.Dropped, d.Record.Partition, d.Record.Offset, d.Record.Topic)
 	}
 	headers := slices.DeleteFunc(d.headers(), func(h Header) bool { return h.Key == HeaderReplayed || h.Key == HeaderReason || h.Key == HeaderClass })
-	headers = append(headers, Header{HeaderReplayed, []byte(from)})
+	headers = append(headers, Header{HeaderReplayed, fmt.Appendf(nil, "%d/%d", partition, offset)})
 	return Record{
 		Topic: Topology{Name: d.Topology}.ReplayTopic(), Partition: d.Record.Partition,
 		Key: d.Record.Key, Value: d.Record.Value, Headers: headers,
@@ -71,10 +64,4 @@ func (t *task) replayTimer(d *DeadLetter) {
 	if err != nil && t.over.err == nil {
 		t.deadLetter(*d, err)
 	}
-}
-
-// ReplayedFrom names the partition and offset of a dead letter within the dead-letter topic, for
-// [DeadLetter.Replay].
-func ReplayedFrom(partition int32, offset int64) string {
-	return strconv.Itoa(int(partition)) + "/" + strconv.FormatInt(offset, 10)
 }

@@ -52,7 +52,7 @@ func putBack(t *testing.T, d *Driver) {
 	for _, rec := range d.Drain("counter.dlq") {
 		letter, err := ParseDeadLetter("counter", rec)
 		require.NoError(t, err)
-		again, err := letter.Replay(ReplayedFrom(rec.Partition, rec.Offset))
+		again, err := letter.Replay(rec.Partition, rec.Offset)
 		require.NoError(t, err)
 		require.NoError(t, d.SendRecord(again))
 	}
@@ -147,7 +147,7 @@ func TestReplayOnKafka(t *testing.T) {
 	for _, rec := range dead {
 		letter, err := ParseDeadLetter("counter", fromKafka(rec))
 		require.NoError(t, err)
-		again, err := letter.Replay(ReplayedFrom(rec.Partition, rec.Offset))
+		again, err := letter.Replay(rec.Partition, rec.Offset)
 		require.NoError(t, err)
 		out := record(again.Topic, string(again.Key), string(again.Value))
 		for _, h := range again.Headers {

@@ -207,7 +207,7 @@ func TestLargeInputThatFails(t *testing.T) {
 	require.Equal(t, "misuse", letter.Class)
 	require.Equal(t, large.Offset, letter.Record.Offset)
 	require.Empty(t, letter.Record.Value)
-	_, err = letter.Replay("0/0")
+	_, err = letter.Replay(0, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("offset %d of in", large.Offset))
 	g.has(t, map[string]float64{"records": 2, "aborts{cause=too_large}": 0})
 

@@ -80,7 +80,7 @@ type Letter struct {
 }
 
 // Place is partition/offset, as in the header of what is put back.
-func (l *Letter) Place() string { return stream.ReplayedFrom(l.Partition, l.Offset) }
+func (l *Letter) Place() string { return fmt.Sprintf("%d/%d", l.Partition, l.Offset) }
 
 // Filter chooses letters; its zero value chooses all.
 type Filter struct {

@@ -209,7 +209,7 @@ func (r *replay) record(l *Letter) (*kgo.Record, error) {
 	if l.Unreadable != nil {
 		return nil, l.Unreadable
 	}
-	again, err := l.Replay(l.Place())
+	again, err := l.Replay(l.Partition, l.Offset)
 	if err != nil {
 		return nil, err
 	}
