@@ -38,7 +38,7 @@ func (c *checker) mode(path string, mode definitionv1.PlanMode) {
 
 // planErrors takes over what compiling found.
 func (c *checker) planErrors(err error) {
-	joined, many := err.(interface{ Unwrap() []error }) //nolint:errorlint // Compile says that its errors are joined
+	joined, many := err.(interface{ Unwrap() []error }) // as Compile says
 	if !many {
 		return
 	}

@@ -112,6 +112,23 @@ func wanted(e jsonschema.ErrorKind) (expected, found string) {
 		return k.Want, typeName(k.Got) + " of another form"
 	case *kind.Pattern:
 		return k.Want, "text of another form"
+	case *kind.Minimum:
+		return k.Want.RatString() + " or more", "less"
+	case *kind.Maximum:
+		return k.Want.RatString() + " or less", "more"
+	case *kind.ExclusiveMinimum:
+		return "more than " + k.Want.RatString(), "less"
+	case *kind.ExclusiveMaximum:
+		return "less than " + k.Want.RatString(), "more"
+	case *kind.MultipleOf:
+		return "a multiple of " + k.Want.RatString(), "none"
+	}
+	return wantedSize(e)
+}
+
+// wantedSize is wanted for how much there may be.
+func wantedSize(e jsonschema.ErrorKind) (expected, found string) {
+	switch k := e.(type) {
 	case *kind.MinLength:
 		return count(k.Want, "characters or more"), count(k.Got, "")
 	case *kind.MaxLength:
@@ -124,16 +141,6 @@ func wanted(e jsonschema.ErrorKind) (expected, found string) {
 		return count(k.Want, "properties or more"), count(k.Got, "")
 	case *kind.MaxProperties:
 		return count(k.Want, "properties or fewer"), count(k.Got, "")
-	case *kind.Minimum:
-		return k.Want.RatString() + " or more", "less"
-	case *kind.Maximum:
-		return k.Want.RatString() + " or less", "more"
-	case *kind.ExclusiveMinimum:
-		return "more than " + k.Want.RatString(), "less"
-	case *kind.ExclusiveMaximum:
-		return "less than " + k.Want.RatString(), "more"
-	case *kind.MultipleOf:
-		return "a multiple of " + k.Want.RatString(), "none"
 	}
 	return "", ""
 }

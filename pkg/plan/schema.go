@@ -96,37 +96,41 @@ func (w *walk) size(value any, depth int) (int, error) {
 		return 0, fmt.Errorf("nests deeper than %d levels", maxSchemaDepth)
 	}
 	total := 1
-	var inner []any
+	add := func(n int, err error) error {
+		if total += n; err == nil && total > MaxUnfolded {
+			return fmt.Errorf("has more than %d parts with its references written out", MaxUnfolded)
+		}
+		return err
+	}
 	switch v := value.(type) {
 	case []any:
-		inner = v
+		for _, part := range v {
+			if err := add(w.size(part, depth+1)); err != nil {
+				return 0, err
+			}
+		}
 	case map[string]any:
 		for key, part := range v {
-			text, isText := part.(string)
-			switch {
-			case isText && key == "$ref":
-				n, err := w.reference(text)
-				if err != nil {
-					return 0, err
-				}
-				total += n
-			case isText && (key == "$dynamicRef" || key == "$recursiveRef" || key == "$id" || key == "$anchor" || key == "$dynamicAnchor"):
-				return 0, fmt.Errorf("has %s, which is not supported (refer with $ref to a part of $defs)", key)
-			default:
-				inner = append(inner, part)
+			if err := add(w.member(key, part, depth)); err != nil {
+				return 0, err
 			}
 		}
 	}
-	for _, part := range inner {
-		n, err := w.size(part, depth+1)
-		if err != nil {
-			return 0, err
-		}
-		if total += n; total > MaxUnfolded {
-			return 0, fmt.Errorf("has more than %d parts with its references written out", MaxUnfolded)
-		}
-	}
 	return total, nil
+}
+
+// member is the size of a member of an object: what it refers to, or what it is.
+func (w *walk) member(key string, part any, depth int) (int, error) {
+	text, isText := part.(string)
+	switch {
+	case !isText:
+		return w.size(part, depth+1)
+	case key == "$ref":
+		return w.reference(text)
+	case key == "$dynamicRef", key == "$recursiveRef", key == "$id", key == "$anchor", key == "$dynamicAnchor":
+		return 0, fmt.Errorf("has %s, which is not supported (refer with $ref to a part of $defs)", key)
+	}
+	return 1, nil
 }
 
 // reference is the size of what a reference leads to, measured once.
@@ -155,7 +159,7 @@ func pointer(root any, reference string) (any, bool) {
 		return nil, false
 	}
 	at := root
-	for _, step := range strings.Split(path, "/") {
+	for step := range strings.SplitSeq(path, "/") {
 		step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
 		switch v := at.(type) {
 		case map[string]any:
