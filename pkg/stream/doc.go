@@ -24,7 +24,9 @@
 //     TestTimersOfAnEarlierRunAreNotSkipped).
 //  5. No record stops a partition: what cannot be handled is undone and goes to the dead letters in the
 //     same transaction, with its reason, place and bytes (TestDriverDeadLettersUndoTheRecordAlone; the
-//     poison in TestKillNine and its like).
+//     poison in TestKillNine and its like). That holds for what an output does not take and for records
+//     too large to be kept whole (TestOutputTooLarge, TestLargeInputThatFails). A letter can be put back, to
+//     this stage alone (TestReplay; package dlq does it at most once).
 //  6. Merging: the state of a key that ends follows to the key that goes on, records wait for announced
 //     state within bounds, late records follow, chains and cycles end in one place
 //     (TestMergesEndInOnePlace, TestMergeSplitsLargeState, TestMergeHoldsNoMoreThanItsLimit,
@@ -34,6 +36,9 @@
 //     while they are worked on (TestBatchesAreBounded, BenchmarkStage).
 //  8. The same processors run without Kafka (TestDriverKeepsStatePerKey and all tests of merging;
 //     TestRunnerEqualsDriver compares the two).
+//  9. What goes wrong is seen: metrics count what has committed, once (TestMetricsAreExact); a stage that
+//     cannot get on says why, in Ready, a metric and one line of its log at a bounded rate
+//     (TestOutputDeleted, TestNotAuthorizedToWrite, TestHealth).
 //
 // # Limits
 //

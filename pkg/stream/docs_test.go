@@ -95,6 +95,30 @@ func TestReadmeExampleIsTheTestedOne(t *testing.T) {
 	}
 }
 
+// TestDocsNameTestsThatExist: a promise whose test is gone would be an empty one.
+func TestDocsNameTestsThatExist(t *testing.T) {
+	var tests strings.Builder
+	for _, pattern := range []string{"*_test.go", "dlq/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			tests.Write(text)
+		}
+	}
+	named := 0
+	for _, file := range []string{"README.md", "DESIGN.md", "doc.go", "dlq/dlq.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`\b(Test|Benchmark)[A-Z][A-Za-z]+`).FindAllString(string(text), -1) {
+			named++
+			require.Contains(t, tests.String(), "func "+name+"(", file)
+		}
+	}
+	require.Greater(t, named, 40)
+}
+
 // TestAlertsNameMetricsThatExist: an alert on a metric that is not there would never fire.
 func TestAlertsNameMetricsThatExist(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus", "stream.rules.yaml"))
