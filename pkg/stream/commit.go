@@ -55,9 +55,10 @@ func (m *member) writeChangelog(t *ownedTask) {
 		t.logEnd = max(t.logEnd, r.Offset+1)
 		t.endMu.Unlock()
 	}
+	topic := m.top.ChangelogTopic()
 	for i := range changes {
 		r := &records[i]
-		r.Topic, r.Partition, r.Key, r.Value = m.top.ChangelogTopic(), t.partition, changes[i].key, changes[i].value
+		r.Topic, r.Partition, r.Key, r.Value = topic, t.partition, changes[i].key, changes[i].value
 		client.Produce(context.Background(), r, done)
 	}
 }

@@ -349,6 +349,7 @@ func (m *member) emit(t *ownedTask) {
 	}
 	client := m.session.client()
 	records := make([]kgo.Record, len(outs))
+	done := m.produced // made once: it would be an allocation for each record
 	for i := range outs {
 		r := &records[i]
 		r.Topic, r.Key, r.Value = outs[i].topic, outs[i].key, outs[i].value
@@ -359,7 +360,7 @@ func (m *member) emit(t *ownedTask) {
 			m.produceAlone(client, r)
 			continue
 		}
-		client.Produce(context.Background(), r, m.produced)
+		client.Produce(context.Background(), r, done)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/heap"
 	"strings"
+	"unsafe"
 )
 
 // overlay is what the batch in hand has read and changed. Reads see it first, then the store. It goes
@@ -69,8 +70,9 @@ func (o *overlay) bind(key []byte) *keyOverlay {
 	} else {
 		k = new(keyOverlay)
 	}
-	k.key = append(k.key[:0], key...)
-	o.keys[string(k.key)] = k
+	k.key = o.mem.copy(key)
+	// The map's key is the same memory: it is never written to, and both go in reset.
+	o.keys[unsafe.String(unsafe.SliceData(k.key), len(k.key))] = k
 	o.order = append(o.order, k)
 	return k
 }

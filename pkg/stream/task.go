@@ -20,6 +20,8 @@ type task struct {
 	limits    limits
 	tracing   tracer
 	logger    *slog.Logger
+	handover  string // topics of its own that it reads
+	replays   string
 
 	now     time.Time
 	ctx     Context
@@ -76,6 +78,7 @@ func newTask(top *Topology, partition int32, s store) *task {
 	t := &task{
 		top: top, partition: partition, proc: top.New(), store: s, over: newOverlay(s),
 		limits: newLimits(top), logger: slog.New(slog.DiscardHandler),
+		handover: top.HandoverTopic(), replays: top.ReplayTopic(),
 	}
 	t.ctx.task = t
 	return t
@@ -92,9 +95,9 @@ func (t *task) process(rec *Record) {
 	t.count.records++
 	t.count.bytes += len(rec.Key) + len(rec.Value)
 	switch rec.Topic {
-	case t.top.HandoverTopic():
+	case t.handover:
 		t.receive(rec)
-	case t.top.ReplayTopic():
+	case t.replays:
 		t.replay(rec)
 	default:
 		t.route(&envelope{rec: *rec})
