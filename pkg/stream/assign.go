@@ -81,7 +81,7 @@ func (m *member) resume(ctx context.Context, t *ownedTask) {
 	case result := <-t.restoring:
 		t.cancel()
 		t.restoring, t.store = nil, result.store
-		t.offsets = result.offsets
+		t.offsets, t.backlog = result.offsets, backlog{ends: result.ends}
 	default:
 		return
 	}
@@ -110,7 +110,8 @@ func (m *member) putToWork(t *ownedTask) {
 	}
 	client := m.session.client()
 	client.SetOffsets(offsets)
-	client.ResumeFetchPartitions(m.partitionsOf(t))
+	t.backlog.update(t.offsets, time.Now())
+	client.ResumeFetchPartitions(m.fetchable(t))
 	t.active = true
 	m.metrics.resumed(t)
 }

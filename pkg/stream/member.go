@@ -63,6 +63,7 @@ type ownedTask struct {
 
 	input    []kgo.FetchTopicPartition // of the poll in hand, and what the batch before had no time for
 	heldBack bool                      // nothing is fetched until the input is done
+	backlog  backlog                   // what had gathered before the task began
 	used     bool                      // has part in the transaction in hand
 	lag      int64                     // of the last poll: records that the broker has and this task has not seen
 	endMu    sync.Mutex                // guards logEnd
@@ -86,6 +87,7 @@ func (m *member) run(ctx context.Context) error {
 		if err := m.upgradeTasks(ctx); err != nil {
 			return err
 		}
+		m.readBacklogs()
 		fetches, err := m.wait(ctx)
 		if err != nil {
 			return err
@@ -124,6 +126,9 @@ func (m *member) wait(ctx context.Context) (kgo.Fetches, error) {
 	m.health.rest(true)
 	defer m.health.rest(false)
 	ctx, cancel := context.WithCancel(ctx)
+	if m.hasBacklog() {
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+	}
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer cancel()
@@ -185,7 +190,7 @@ func (m *member) firstDue() (first time.Time, found bool) {
 		if !t.active {
 			continue
 		}
-		if due, ok := t.task.nextDue(); ok && (!found || due.Before(first)) {
+		if due, ok := t.nextDue(); ok && (!found || due.Before(first)) {
 			first, found = due, true
 		}
 	}
@@ -218,6 +223,7 @@ func (m *member) transact(ctx context.Context, fetches kgo.Fetches) error {
 			break
 		}
 		m.holdBack()
+		m.readBacklogs()
 		if time.Since(begun) >= m.cfg.CommitInterval || records >= m.cfg.MaxBatchRecords || m.batchBytes() >= m.cfg.MaxBatchBytes || ctx.Err() != nil {
 			break
 		}
@@ -286,9 +292,12 @@ func (m *member) work(fetches kgo.Fetches) error {
 		}
 		return misrouted
 	}
+	for _, t := range m.tasks {
+		t.inOrder(m.top)
+	}
 	now := m.clock.Now()
 	m.each(func(t *ownedTask) bool {
-		due, waiting := t.task.nextDue()
+		due, waiting := t.nextDue()
 		return len(t.input) > 0 || (waiting && !due.After(now))
 	}, func(t *ownedTask) { m.workTask(t, now) })
 	for _, t := range m.tasks {

@@ -67,6 +67,9 @@ func (t *ownedTask) keepInput(n int) {
 
 // sweep fires what is due, within the bounds of a sweep.
 func (m *member) sweep(t *ownedTask) {
+	if t.backlog.behind() {
+		return
+	}
 	end := time.Now().Add(overtime)
 	t.task.late = func() bool { return time.Now().After(end) }
 	t.task.fireTimers(m.cfg.MaxTimers)
@@ -84,7 +87,7 @@ func (m *member) holdBack() {
 		case behind:
 			client.PauseFetchPartitions(m.partitionsOf(t))
 		default:
-			client.ResumeFetchPartitions(m.partitionsOf(t))
+			client.ResumeFetchPartitions(m.fetchable(t))
 		}
 		t.heldBack = !t.heldBack
 	}

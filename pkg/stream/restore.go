@@ -34,6 +34,7 @@ type restorer struct {
 type restored struct {
 	store   *pebbleStore
 	offsets map[string]kgo.EpochOffset
+	ends    map[string]int64 // of the inputs, as they were then
 }
 
 // restore retries until it succeeds or ctx is done. A store that is given is brought up to date; without
@@ -43,13 +44,17 @@ func (r *restorer) restore(ctx context.Context, partition int32, store *pebbleSt
 	for attempt := 0; ; attempt++ {
 		var err error
 		var offsets map[string]kgo.EpochOffset
+		var ends map[string]int64
 		store, offsets, err = r.attempt(ctx, partition, store)
+		if err == nil {
+			ends, err = r.inputEnds(ctx, partition)
+		}
 		if ctx.Err() != nil {
 			return restored{store: store}, ctx.Err()
 		}
 		r.failed(partition, err)
 		if err == nil {
-			return restored{store: store, offsets: offsets}, nil
+			return restored{store: store, offsets: offsets, ends: ends}, nil
 		}
 		if now := time.Now(); now.Sub(warned) > time.Minute {
 			warned = now

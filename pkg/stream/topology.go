@@ -48,6 +48,9 @@ func (t Topology) Validate() error {
 			errs = append(errs, fmt.Errorf("inputs[%d]: %s belongs to the runtime", i, topic))
 		}
 	}
+	if t.First != "" && !slices.Contains(t.Inputs, t.First) {
+		errs = append(errs, fmt.Errorf("first: %s is none of the inputs", t.First))
+	}
 	for i, topic := range t.Outputs {
 		if slices.Contains(own, topic) {
 			errs = append(errs, fmt.Errorf("outputs[%d]: %s belongs to the runtime", i, topic))

@@ -82,6 +82,10 @@ type Topology struct {
 	// Inputs are the topics that it reads. All have the same number of partitions and the same partitioner,
 	// so that partition i of each holds the same keys.
 	Inputs []string
+	// First, if set, is the input that the records of the others follow from: after a time in which nobody
+	// worked, the others wait until First has been read as far as it had come, and of what is read at once
+	// First is handled first. Without it nothing is said about the order of records of two inputs.
+	First string
 	// Outputs are the topics that it may emit to. Emitting to any other is an error.
 	Outputs []string
 	// New makes the processor of one partition.

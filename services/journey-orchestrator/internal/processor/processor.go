@@ -40,8 +40,10 @@ type Observer interface {
 // Topology is the stage that carries people through journeys.
 func Topology(definitions *catalog.Catalog, observer Observer) stream.Topology {
 	return stream.Topology{
-		Name:    Name,
-		Inputs:  []string{topics.ProfileLog, topics.Segments, topics.Scores},
+		Name:   Name,
+		Inputs: []string{topics.ProfileLog, topics.Segments, topics.Scores},
+		// Flips and scores follow from events: a journey that they start must know what the events said.
+		First:   topics.ProfileLog,
 		Outputs: []string{topics.Sends, topics.Steps},
 		New:     func() stream.Processor { return &processor{definitions: definitions, observer: observer} },
 		Merges:  profile.Merges,
