@@ -77,7 +77,8 @@ func (s *scene) letIn(want int) map[string]*eventv1.Event {
 		ev := new(eventv1.Event)
 		require.NoError(s.t, ev.UnmarshalVT(r.Value))
 		require.Equal(s.t, "acme/user_id:"+ev.GetMessageId(), string(r.Key))
-		require.NotContains(s.t, out, ev.GetMessageId())
+		_, twice := out[ev.GetMessageId()]
+		require.False(s.t, twice, ev.GetMessageId())
 		out[ev.GetMessageId()] = ev
 	}
 	return out
