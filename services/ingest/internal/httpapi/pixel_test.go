@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,7 +53,7 @@ func FuzzPixelBody(f *testing.F) {
 		got, err := pixelBody(query, http.Header{"User-Agent": {"a"}})
 		if err != nil {
 			var problem *wire.Problem
-			require.True(t, errors.As(err, &problem), err)
+			require.ErrorAs(t, err, &problem)
 			return
 		}
 		if query.Get("data") != "" {
