@@ -345,18 +345,19 @@ func (r *mergeRun) settle() {
 	for _, stage := range r.stages {
 		stage.network.Mend()
 	}
-	begun := time.Now()
-	var v oracle.Verdict
-	looks := time.NewTicker(100 * time.Millisecond)
+	begun, moved, left := time.Now(), time.Now(), -1
+	looks := time.NewTicker(200 * time.Millisecond)
 	defer looks.Stop()
 	for range looks.C {
 		state, err := r.state()
-		if err == nil {
-			if v = r.story.verdict(state); v.Clean() {
-				break
-			}
+		v := r.story.verdict(state)
+		if err == nil && v.Clean() {
+			break
 		}
-		require.Less(r.t, time.Since(begun), 2*time.Minute, "the people are not who they should be: %s\n%v\n%s", v.String(), err, goroutines())
+		if now := v.Lost + v.Wrong; now != left {
+			moved, left = time.Now(), now
+		}
+		require.Less(r.t, time.Since(moved), time.Minute, "the people are not who they should be: %s\n%v\n%s", v.String(), err, goroutines())
 	}
 	r.row.Measured["settled after s"] = time.Since(begun).Seconds()
 	for _, stage := range r.stages {

@@ -11,6 +11,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -213,7 +214,7 @@ func r5Length() r5Size {
 	if rig.Full() {
 		return r5Size{steps: 4, events: 40}
 	}
-	return r5Size{steps: 3, events: 24}
+	return r5Size{steps: 2, events: 16}
 }
 
 // stuckAfter is how long a run may stand still.
@@ -375,7 +376,7 @@ func (r *r5Run) judge(events []workload.Event, reader *r5Reader) (oracle.Verdict
 	v.Add(want.Compare(r.names.First, state))
 	stores, err := r.stores(log)
 	v.Add(stores)
-	return v, errors.Join(err, noOpenTransaction(ctx, reader.client))
+	return v, errors.Join(err, r.noOpenTransaction(ctx, reader.client))
 }
 
 // stores compares the local state with the changelog. A stage that was stopped before it knew how its last
@@ -397,15 +398,24 @@ func (r *r5Run) stores(log oracle.Changelog) (oracle.Verdict, error) {
 	return log.Stores(r.names.First, []string{r.dir})
 }
 
-func noOpenTransaction(ctx context.Context, client *kgo.Client) error {
-	open, err := kadm.NewClient(client).ListTransactions(ctx, nil, []string{"Ongoing", "PrepareCommit", "PrepareAbort"})
-	if err != nil {
-		return fmt.Errorf("listing transactions: %w", err)
+// noOpenTransaction: with transaction.version=2 none is left. Below it a request that the broker handles
+// late can open one after the stage has gone; it is gone with its time-out.
+func (r *r5Run) noOpenTransaction(ctx context.Context, client *kgo.Client) error {
+	looks := time.NewTicker(50 * time.Millisecond)
+	defer looks.Stop()
+	for {
+		open, err := kadm.NewClient(client).ListTransactions(ctx, nil, []string{"Ongoing", "PrepareCommit", "PrepareAbort"})
+		if err != nil {
+			return fmt.Errorf("listing transactions: %w", err)
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		if r.protocol.versions == nil {
+			return fmt.Errorf("transactions are open: %v", open.TransactionalIDs())
+		}
+		<-looks.C
 	}
-	if len(open) > 0 {
-		return fmt.Errorf("transactions are open: %v", open.TransactionalIDs())
-	}
-	return nil
 }
 
 // r5Reader reads what the stage has committed.
@@ -580,18 +590,16 @@ func (w *r5Walk) walk() {
 		}
 	}
 	_ = w.group.Wait() // the cases keep their errors
-	took := time.Since(begun)
-	w.t.Logf("%d runs in %s, the slowest %s: %s; %s", w.runs, took, w.slowest, w.slowCase, &w.verdict)
+	took, v := time.Since(begun), &w.verdict
+	w.t.Logf("%d runs in %s, %d failed, the slowest %s: %s; %d checked", w.runs, took, len(w.failures), w.slowest, w.slowCase, v.Checked)
 	for _, f := range w.failures[:min(len(w.failures), 10)] {
-		w.t.Error(f)
+		w.t.Error(strings.ToValidUTF8(f, "?"))
 	}
-	v := &w.verdict
 	require.NoError(w.t, report.Write(report.Row{
 		Scenario: "R5", What: "every request of a transaction lost, late, refused", Broker: "kfake", Seed: w.seed,
 		Injected: w.injected, Events: w.runs * r5Length().events, Checked: v.Checked, Lost: v.Lost, Doubled: v.Doubled, Swapped: v.Swapped, Wrong: v.Wrong,
 		Measured: map[string]float64{"longest run s": w.slowest.Seconds()}, Seconds: took.Seconds(), Failed: len(w.failures) > 0,
 	}))
-	require.Empty(w.t, w.failures)
 }
 
 func (w *r5Walk) key(p r5Protocol, key kmsg.Key, requests int, rng *rand.Rand) {
