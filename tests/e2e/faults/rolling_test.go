@@ -40,7 +40,7 @@ func TestR15RollingRestart(t *testing.T) {
 			stopping := time.Now()
 			in.Stop()
 			slowest = max(slowest, time.Since(stopping))
-			require.False(t, r.Open(in.Topology(), in.Name), "%s left a transaction open", in.Name)
+			require.False(t, r.Open(in), "%s left a transaction open", in.Name)
 			r.Inject("SIGTERM", 1)
 			complaints = append(complaints, in.Complaints()...)
 			in.Start()

@@ -37,7 +37,7 @@ func TestR6Zombie(t *testing.T) {
 			freezeInTransaction(t, r, zombie, rng)
 			r.Inject("SIGSTOP in a transaction", 1)
 			require.NoError(t, <-fed)
-			require.Eventually(t, func() bool { return !r.Open(zombie.Topology(), zombie.Name) && !r.Member(zombie) },
+			require.Eventually(t, func() bool { return !r.Open(zombie) && !r.Member(zombie) },
 				time.Minute, 50*time.Millisecond, "the broker neither ends the transaction nor the membership of an instance that is gone")
 			changes := zombie.Changes()
 			// It wakes up to events of the tasks that it believes to own, and the others are at work on them.
@@ -63,7 +63,7 @@ func waitBack(t *testing.T, r *rig.Run, zombie *rig.Instance, changes int, worki
 	begun := time.Now()
 	for {
 		member, ready, now := r.Member(zombie), zombie.Ready(), zombie.Changes()
-		if member && ready && (now >= changes+2 || working && r.Open(zombie.Topology(), zombie.Name)) {
+		if member && ready && (now >= changes+2 || working && r.Open(zombie)) {
 			return time.Since(begun)
 		}
 		require.Less(t, time.Since(begun), time.Minute, "%s does not take part again: ready %v, member %v, %d changes and %d before",
@@ -77,7 +77,7 @@ func freezeInTransaction(t *testing.T, r *rig.Run, in *rig.Instance, rng *rand.R
 	t.Helper()
 	require.Eventually(t, func() bool {
 		in.Freeze()
-		if r.Open(in.Topology(), in.Name) {
+		if r.Open(in) {
 			return true
 		}
 		in.Thaw()
@@ -145,6 +145,103 @@ func TestR6ZombieTimers(t *testing.T) {
 		fleet.Stop()
 		require.Empty(t, r.OpenTransactions())
 		r.Check(fleet.Dirs())
+	})
+}
+
+// TestR6ZombieCommits stops an instance between the offsets of a transaction and its end, past the session
+// time-out but not past that of the transaction, and continues it: nothing keeps it from committing but
+// what it is told first. Who has its tasks by then must have waited for the end, whichever it is, or the
+// records of the transaction are handled twice. The table says how many did commit.
+func TestR6ZombieCommits(t *testing.T) {
+	rig.EachKfake(t, 5, func(t *testing.T, broker rig.Broker, seed uint64) {
+		rounds, events := 1, 6_000
+		if rig.Full() {
+			rounds, events = 4, 200_000
+		}
+		r := rig.New(t, rig.Options{
+			Scenario: "R6", What: "SIGSTOP between offsets and commit, SIGCONT before the transaction times out", Broker: broker, Seed: seed,
+			Events: workload.Generate(workload.NewDefaultOptions(seed, events)), Transaction: 5 * time.Minute,
+		})
+		late := &lateHeartbeats{}
+		late.install(broker)
+		ends := &endings{}
+		ends.install(broker)
+		fleet := r.Fleet(2)
+		share := len(r.Events) / rounds
+		for n := range rounds {
+			zombie := fleet[n%len(fleet)]
+			frozen := ends.freeze(zombie)
+			part := r.Events[n*share : (n+1)*share]
+			fed := r.Feeding(part, 2*time.Second)
+			select {
+			case <-frozen:
+			case <-time.After(time.Minute):
+				require.Fail(t, "no transaction was ever to end")
+			}
+			r.Inject("SIGSTOP before a commit", 1)
+			require.NoError(t, <-fed)
+			require.Eventually(t, func() bool { return !r.Member(zombie) }, time.Minute, 50*time.Millisecond, "the group does not forget an instance that is gone")
+			// The others have its tasks by now, or would have them if they did not wait.
+			<-time.After(2 * time.Second)
+			changes := zombie.Changes()
+			late.of.Store(&zombie.Name)
+			zombie.Thaw()
+			require.Eventually(t, func() bool { return ends.ended.Load() > int64(n) }, time.Minute, time.Millisecond, "the zombie does not end its transaction")
+			late.of.Store(nil)
+			waitBack(t, r, zombie, changes, true)
+		}
+		r.Inject("commits of zombies", int(ends.committed.Load()))
+		r.Feed(r.Events[rounds*share:], 0)
+		r.Settle()
+		r.StateSettled()
+		fleet.Stop()
+		require.Empty(t, r.OpenTransactions())
+		r.Check(fleet.Dirs())
+	})
+}
+
+// endings watches transactions end.
+type endings struct {
+	target    atomic.Pointer[rig.Instance] // to be frozen at the offsets of its next transaction
+	frozen    atomic.Pointer[chan struct{}]
+	zombie    atomic.Pointer[rig.Instance] // was
+	ended     atomic.Int64                 // transactions that a zombie has ended after all
+	committed atomic.Int64                 // those that it has committed
+}
+
+// freeze has the instance stopped when the broker next gets offsets of a transaction from it; the channel
+// is closed then.
+func (e *endings) freeze(in *rig.Instance) <-chan struct{} {
+	frozen := make(chan struct{})
+	e.frozen.Store(&frozen)
+	e.target.Store(in)
+	return frozen
+}
+
+func (e *endings) install(broker rig.Broker) {
+	broker.Cluster.ControlKey(int16(kmsg.TxnOffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster.KeepControl()
+		offsets, ok := req.(*kmsg.TxnOffsetCommitRequest)
+		in := e.target.Load()
+		if ok && in != nil && offsets.TransactionalID == in.TransactionalID() {
+			in.Freeze() // the answer will wait for it
+			e.target.Store(nil)
+			e.zombie.Store(in)
+			close(*e.frozen.Load())
+		}
+		return nil, nil, false
+	})
+	broker.Cluster.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster.KeepControl()
+		end, ok := req.(*kmsg.EndTxnRequest)
+		if in := e.zombie.Load(); ok && in != nil && end.TransactionalID == in.TransactionalID() {
+			e.zombie.Store(nil)
+			if end.Commit {
+				e.committed.Add(1)
+			}
+			e.ended.Add(1)
+		}
+		return nil, nil, false
 	})
 }
 

@@ -41,28 +41,36 @@ const (
 func Each(t *testing.T, repetitions int, scenario func(t *testing.T, broker Broker, seed uint64)) {
 	t.Helper()
 	seed := stack.Seed(t)
-	if !Full() {
-		repetitions = 1
-	}
-	run := func(kind string, start func(t *testing.T) Broker) {
-		for i := range repetitions {
-			name := kind
-			if repetitions > 1 {
-				name = fmt.Sprintf("%s/%d", kind, i+1)
-			}
-			t.Run(name, func(t *testing.T) {
-				t.Logf("seed %d", seed+uint64(i))
-				scenario(t, start(t), seed+uint64(i))
-			})
-		}
-	}
-	run("kfake", Kfake)
+	repeat(t, "kfake", repetitions, seed, Kfake, scenario)
 	switch kind := os.Getenv(kafkatest.EnvKafka); kind {
 	case "", "kfake":
 	case "apache":
-		run("apache", Apache)
+		repeat(t, "apache", repetitions, seed, Apache, scenario)
 	default:
 		require.Failf(t, "unknown broker", "%s is %q: use \"apache\", or leave it empty for the in-memory broker alone", kafkatest.EnvKafka, kind)
+	}
+}
+
+// EachKfake is Each for scenarios that need kfake's control surface.
+func EachKfake(t *testing.T, repetitions int, scenario func(t *testing.T, broker Broker, seed uint64)) {
+	t.Helper()
+	repeat(t, "kfake", repetitions, stack.Seed(t), Kfake, scenario)
+}
+
+func repeat(t *testing.T, kind string, repetitions int, seed uint64, start func(t *testing.T) Broker, scenario func(t *testing.T, broker Broker, seed uint64)) {
+	t.Helper()
+	if !Full() {
+		repetitions = 1
+	}
+	for i := range repetitions {
+		name := kind
+		if repetitions > 1 {
+			name = fmt.Sprintf("%s/%d", kind, i+1)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Logf("seed %d", seed+uint64(i))
+			scenario(t, start(t), seed+uint64(i))
+		})
 	}
 }
 

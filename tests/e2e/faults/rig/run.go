@@ -33,6 +33,8 @@ type Options struct {
 	MaxBatch int
 	// Session is the session time-out of stage processes; 0: the shortest that the brokers here allow.
 	Session time.Duration
+	// Transaction is their transaction time-out; 0: two seconds.
+	Transaction time.Duration
 	// Stuck is how long nothing may come while something is missing; 0: a minute.
 	Stuck time.Duration
 }
@@ -65,6 +67,9 @@ func New(t testing.TB, o Options) *Run {
 	}
 	if o.Session == 0 {
 		o.Session = sessionTimeout
+	}
+	if o.Transaction == 0 {
+		o.Transaction = transactionTimeout
 	}
 	if o.Stuck == 0 {
 		o.Stuck = time.Minute
@@ -252,9 +257,9 @@ func (r *Run) OpenTransactions() []string {
 	return open
 }
 
-// Open says whether the transaction of an instance of a stage has not ended.
-func (r *Run) Open(topology, instance string) bool {
-	return slices.Contains(r.OpenTransactions(), "sillage."+topology+"."+instance)
+// Open says whether the transaction of an instance has not ended.
+func (r *Run) Open(i *Instance) bool {
+	return slices.Contains(r.OpenTransactions(), i.TransactionalID())
 }
 
 // Member says whether the group of an instance's stage counts the instance as a member.

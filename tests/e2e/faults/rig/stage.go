@@ -40,6 +40,9 @@ func (r *Run) Instance(stage, name string) *Instance {
 	return &Instance{Stage: stage, Name: name, DataDir: filepath.Join(r.t.TempDir(), name), run: r}
 }
 
+// TransactionalID is the id under which it writes.
+func (i *Instance) TransactionalID() string { return "sillage." + i.Topology() + "." + i.Name }
+
 // Topology is the name of the stage's topology.
 func (i *Instance) Topology() string { return i.run.Prefix + "-" + i.Stage }
 
@@ -49,7 +52,7 @@ func (i *Instance) Start() {
 	i.proc = launch(i.run.t, exec.Command(built,
 		"--brokers", strings.Join(i.run.Broker.Addrs, ","), "--prefix", i.run.Prefix, "--stage", i.Stage,
 		"--data-dir", i.DataDir, "--instance", i.Name,
-		"--session-timeout", i.run.Session.String(), "--transaction-timeout", transactionTimeout.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch)))
+		"--session-timeout", i.run.Session.String(), "--transaction-timeout", i.run.Transaction.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch)))
 }
 
 // Running says whether it has a process.
