@@ -72,7 +72,7 @@ func (o *overlay) bind(key []byte) *keyOverlay {
 	}
 	k.key = o.mem.copy(key)
 	// The map's key is the same memory: it is never written to, and both go in reset.
-	o.keys[unsafe.String(unsafe.SliceData(k.key), len(k.key))] = k
+	o.keys[unsafe.String(unsafe.SliceData(k.key), len(k.key))] = k //nolint:gosec // see above
 	o.order = append(o.order, k)
 	return k
 }
