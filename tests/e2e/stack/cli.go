@@ -36,6 +36,8 @@ func (s *Stack) addresses(command string) []string {
 		return []string{"--clickhouse", s.Ports.SQL}
 	case "ledger":
 		return []string{"--kafka", s.Ports.Kafka, "--clickhouse", s.Ports.SQL}
+	case "dlq":
+		return []string{"--kafka", s.Ports.Kafka}
 	case "outbox":
 		return []string{"--data-dir", s.DataDir}
 	default:
