@@ -75,23 +75,24 @@ func (e *events) next() (event, error) {
 func (e *events) single() (event, error) {
 	row, line, err := e.from.Next()
 	ev := event{line: line, last: line}
-	switch {
-	case errors.As(err, &ev.bad):
-		return ev, nil
-	case err != nil:
-		return ev, err //nolint:wrapcheck // io.EOF as it is, or what the file says
-	case line <= e.after:
-		return ev, nil
+	if err = asBad(err, &ev.bad); err != nil || ev.bad != nil || line <= e.after {
+		return ev, err
 	}
 	return e.mapped(ev, []rows.Row{row})
 }
 
-func (e *events) mapped(ev event, group []rows.Row) (event, error) {
-	var err error
-	if ev.text, err = e.mapping.Event(e.file, ev.line, group); err != nil && !errors.As(err, &ev.bad) {
-		return ev, fmt.Errorf("mapping line %d: %w", ev.line, err)
+// asBad takes an error that is about one row apart from one that ends the file.
+func asBad(err error, bad **rows.Bad) error {
+	if errors.As(err, bad) {
+		return nil
 	}
-	return ev, nil
+	return err
+}
+
+func (e *events) mapped(ev event, group []rows.Row) (event, error) {
+	text, err := e.mapping.Event(e.file, ev.line, group)
+	ev.text = text
+	return ev, asBad(err, &ev.bad)
 }
 
 // group gathers the rows that follow one another with the same value. A row that cannot be read, or whose
@@ -166,14 +167,13 @@ func (e *events) take() (*row, error) {
 	}
 	next, line, err := e.from.Next()
 	r := &row{line: line}
-	switch {
-	case errors.As(err, &r.bad):
-		return r, nil
-	case err != nil:
+	if err = asBad(err, &r.bad); err != nil {
 		e.exhausted = errors.Is(err, io.EOF)
-		return nil, err //nolint:wrapcheck // io.EOF as it is, or what the file says
+		return nil, err
 	}
-	r.Row = next.Clone()
+	if r.bad == nil {
+		r.Row = next.Clone()
+	}
 	return r, nil
 }
 

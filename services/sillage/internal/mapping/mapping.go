@@ -23,6 +23,7 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/sillage-cdp/sillage/services/sillage/internal/rows"
@@ -108,17 +109,18 @@ type build struct {
 	row   rows.Row // the one that columns are taken from
 }
 
-func (b *build) value(column string) (rows.Value, bool) {
+// value is what the row holds in a column; nothing if it has none of that name.
+func (b *build) value(column string) rows.Value {
 	if v, ok := b.row.Value(column); ok {
-		return v, true
+		return v
 	}
 	switch column {
 	case columnFileName:
-		return rows.Value{Text: b.file.Name}, true
+		return rows.Value{Text: b.file.Name}
 	case columnFileTime:
-		return rows.Value{Text: b.file.Time.UTC().Format(time.RFC3339Nano)}, true
+		return rows.Value{Text: b.file.Time.UTC().Format(time.RFC3339Nano)}
 	case columnLine:
-		return rows.Value{Text: fmt.Sprint(b.line)}, true
+		return rows.Value{Text: strconv.Itoa(b.line)}
 	}
-	return rows.Value{}, false
+	return rows.Value{}
 }

@@ -115,7 +115,7 @@ type column struct {
 }
 
 func (c *column) append(out []byte, b *build) ([]byte, bool, error) {
-	v, _ := b.value(c.name)
+	v := b.value(c.name)
 	v.Text = strings.TrimSpace(v.Text)
 	if v.Text == "" {
 		switch {
@@ -165,7 +165,7 @@ func (s sum) append(out []byte, b *build) ([]byte, bool, error) {
 		product := big.NewRat(1, 1)
 		digits := 0
 		for _, name := range s.columns {
-			v, _ := b.value(name)
+			v := b.value(name)
 			if strings.TrimSpace(v.Text) == "" {
 				product.SetInt64(0)
 				continue
@@ -194,7 +194,7 @@ type choice struct {
 }
 
 func (c choice) append(out []byte, b *build) ([]byte, bool, error) {
-	v, _ := b.value(c.column)
+	v := b.value(c.column)
 	text := strings.TrimSpace(v.Text)
 	taken := c.els
 	if c.matches == nil && text != "" || c.matches != nil && c.matches.MatchString(text) {
