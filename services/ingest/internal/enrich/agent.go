@@ -167,7 +167,7 @@ func withHints(known *eventv1.Client, hints gjson.Result) *eventv1.Client {
 // brand takes the brand that is neither the engine nor made up against those who look for a fixed list.
 func brand(c *eventv1.Client, brands gjson.Result) {
 	brands.ForEach(func(_, entry gjson.Result) bool {
-		name, number := "", version(entry.Get("version").Str)
+		var name string
 		switch entry.Get("brand").Str {
 		case "Google Chrome":
 			name = useragent.Chrome
@@ -189,7 +189,7 @@ func brand(c *eventv1.Client, brands gjson.Result) {
 			return true
 		}
 		if name != c.Browser {
-			c.Browser, c.BrowserVersion = name, number
+			c.Browser, c.BrowserVersion = name, version(entry.Get("version").Str)
 		}
 		return false
 	})

@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"slices"
 	"strings"
 
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
@@ -130,11 +131,4 @@ func shoppingCampaign(name string) bool {
 	}
 }
 
-func one(text string, of ...string) bool {
-	for _, candidate := range of {
-		if text == candidate {
-			return true
-		}
-	}
-	return false
-}
+func one(text string, of ...string) bool { return slices.Contains(of, text) }

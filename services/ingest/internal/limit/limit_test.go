@@ -42,14 +42,14 @@ func TestQuotaAgainstAnOracle(t *testing.T) {
 			// Whole milliseconds and rates of up to 50: far from where rounding decides.
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "pause")) * time.Millisecond)
 			n := rapid.IntRange(1, 120).Draw(t, "events")
-			enough, close := true, false
+			enough, near := true, false
 			for i := range want {
 				want[i].refill(now)
 				missing := min(float64(n), want[i].burst) - want[i].tokens
 				enough = enough && missing <= 0
-				close = close || (missing > -1e-6 && missing < 1e-6)
+				near = near || (missing > -1e-6 && missing < 1e-6)
 			}
-			if close {
+			if near {
 				continue
 			}
 			wait, _ := Take(now, Events, n, source, tenant)

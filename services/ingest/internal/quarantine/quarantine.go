@@ -181,7 +181,7 @@ func (r *run) take(ctx context.Context, record *kgo.Record) error {
 		return nil
 	}
 	var kept planv1.QuarantinedEvent
-	if err := kept.UnmarshalVT(record.Value); err != nil || len(kept.GetEvent().GetIdentifiers()) == 0 {
+	if unreadable := kept.UnmarshalVT(record.Value) != nil || len(kept.GetEvent().GetIdentifiers()) == 0; unreadable {
 		r.report.Unreadable++
 		return nil
 	}
