@@ -97,7 +97,7 @@ func TestPortInUseNamesTheWayOut(t *testing.T) {
 // TestStopOfAnIdleServer stops servers that wait for a connection: the port is closed once.
 func TestStopOfAnIdleServer(t *testing.T) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for range 50 {
+	for range 200 {
 		s := start(t, http.NotFoundHandler())
 		resp, err := client.Get("http://" + s.Addr())
 		require.NoError(t, err)
