@@ -251,7 +251,11 @@ func (r *alarmRun) prepare() {
 	}
 	r.stage = newInside(r.t, topology, r.broker.Addrs)
 	r.stage.clock = r.clock
-	r.stage.tune = func(cfg *stream.Config) { cfg.MaxTimers, cfg.MaxBatchRecords = alarmSweep, 200 }
+	r.stage.tune = func(cfg *stream.Config) {
+		cfg.MaxTimers, cfg.MaxBatchRecords = alarmSweep, 200
+		// Nobody dies here: a machine that is slow must not look like it.
+		cfg.SessionTimeout, cfg.TransactionTimeout = 10*time.Second, 10*time.Second
+	}
 }
 
 // set feeds the records and waits until all timers are set.
@@ -358,7 +362,7 @@ func (r *alarmRun) count(after time.Duration) int {
 func (r *alarmRun) until(timers int, latest time.Duration) {
 	r.t.Helper()
 	for len(r.fired) < timers {
-		ctx, cancel := context.WithTimeout(context.Background(), stuckAfter)
+		ctx, cancel := context.WithTimeout(context.Background(), 4*stuckAfter)
 		fetches := r.client.PollFetches(ctx)
 		err := ctx.Err()
 		cancel()
