@@ -46,9 +46,9 @@ type taskGauges struct {
 
 // bounds of the histograms in seconds. Timers may be late by days, when a stage was down.
 var (
-	latencyBounds  = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60} //nolint:gochecknoglobals // a constant
-	latenessBounds = []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 86400}     //nolint:gochecknoglobals // a constant
-	restoreBounds  = []float64{0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}     //nolint:gochecknoglobals // a constant
+	latencyBounds  = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60}
+	latenessBounds = []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 86400}
+	restoreBounds  = []float64{0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}
 )
 
 func newMetrics(provider metric.MeterProvider, topology string, h *health) (*metrics, error) {

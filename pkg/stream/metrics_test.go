@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -84,25 +85,14 @@ func labels(attrs any) string {
 // has waits until the metrics have these values and says what they had last.
 func (g gauges) has(t testing.TB, want map[string]float64) {
 	t.Helper()
-	var got map[string]float64
-	ok := func() bool {
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		all := g.read(t)
-		got = make(map[string]float64)
+		got := make(map[string]float64)
 		for name := range want {
 			got[name] = all[name]
 		}
-		for name := range want {
-			if got[name] != want[name] {
-				return false
-			}
-		}
-		return true
-	}
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() && time.Now().Before(deadline) {
-		<-time.After(5 * time.Millisecond)
-	}
-	require.Equal(t, want, got)
+		require.Equal(c, want, got)
+	}, 30*time.Second, 5*time.Millisecond)
 }
 
 // TestMetricsAreExact: a run with known work gives exactly these numbers, over aborts, a rebalance and a
