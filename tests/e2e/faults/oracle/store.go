@@ -109,7 +109,8 @@ func parseEntry(k []byte) (Entry, error) {
 
 // Stores compares the local stores of all instances of a topology, which have stopped, with the replay of
 // its changelog: each store holds exactly what was committed before the offset that it says, and for each
-// partition one store is at the end. The due index follows from the timers.
+// partition one store is at the end. The due index follows from the timers; a store whose restore was cut
+// short has none yet.
 func (c Changelog) Stores(topology string, dataDirs []string) (Verdict, error) {
 	var v Verdict
 	furthest := map[int32]int64{}
@@ -124,12 +125,16 @@ func (c Changelog) Stores(topology string, dataDirs []string) (Verdict, error) {
 				continue
 			}
 			partition, path := int32(number), filepath.Join(dir, topology, entry.Name())
-			have, position, err := readStore(path)
+			have, err := readStore(path)
 			if err != nil {
 				return v, fmt.Errorf("reading the store %s: %w", path, err)
 			}
-			furthest[partition] = max(furthest[partition], position)
-			v.Add(compareStore(path, have, withDue(c.upTo(partition, position))))
+			want := c.upTo(partition, have.position)
+			if !have.loading {
+				want = withDue(want)
+				furthest[partition] = max(furthest[partition], have.position)
+			}
+			v.Add(compareStore(path, have.entries, want))
 		}
 	}
 	for partition, changes := range c {
@@ -171,35 +176,43 @@ func withDue(state map[string][]byte) map[string][]byte {
 	return all
 }
 
-// readStore is what a store holds, and the changelog offset that it says it stands at. Its own entry ('m')
-// is format, id of the changelog (16 bytes), offset, time.
-func readStore(path string) (entries map[string][]byte, position int64, err error) {
+// local is what a store holds, and the changelog offset that it says it stands at.
+type local struct {
+	entries  map[string][]byte
+	position int64
+	// loading says that its restore was cut short: it has no due index yet.
+	loading bool
+}
+
+// readStore reads a store. Its own entry ('m') is format, id of the changelog (16 bytes), offset, whether it
+// is loading, time.
+func readStore(path string) (l local, err error) {
 	db, err := pebble.Open(path, &pebble.Options{ReadOnly: true, Logger: silent{}})
 	if err != nil {
-		return nil, 0, err
+		return l, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	it, err := db.NewIter(nil)
 	if err != nil {
-		return nil, 0, err
+		return l, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	entries = map[string][]byte{}
+	l.entries = map[string][]byte{}
 	for ok := it.First(); ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return nil, 0, err
+			return l, err
 		}
 		if it.Key()[0] == 'm' {
-			if len(value) < 25 {
-				return nil, 0, fmt.Errorf("its stamp has %d bytes", len(value))
+			if len(value) < 26 {
+				return l, fmt.Errorf("its stamp has %d bytes", len(value))
 			}
-			position = int64(binary.BigEndian.Uint64(value[17:]))
+			l.position, l.loading = int64(binary.BigEndian.Uint64(value[17:])), value[25] == 1
 			continue
 		}
-		entries[string(it.Key())] = bytes.Clone(value)
+		l.entries[string(it.Key())] = bytes.Clone(value)
 	}
-	return entries, position, it.Error()
+	return l, it.Error()
 }
 
 // silent drops Pebble's commentary.
