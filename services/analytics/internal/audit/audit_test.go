@@ -119,10 +119,10 @@ func (s *scene) exec(query string) {
 func TestAPlantedLossIsFound(t *testing.T) {
 	s := newScene(t)
 	for i := range 90 { // three hours
-		switch {
-		case i%10 == 3:
+		switch i % 10 {
+		case 3:
 			s.fate(i, ledgerv1.Fate_FATE_REJECTED, false)
-		case i%10 == 4:
+		case 4:
 			s.comesIn(i)
 			s.comesIn(i)
 			s.stored(i)

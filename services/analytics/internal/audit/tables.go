@@ -121,7 +121,7 @@ func miscounts(ctx context.Context, conn driver.Conn, l *log, whole func(balance
 	var found []Miscount
 	for _, h := range l.book.Hours() {
 		tally := l.book.Tally(h)
-		for fate := balance.Accepted; fate < balance.DeadLetter; fate++ {
+		for fate := range balance.DeadLetter {
 			k := key{h, fate}
 			if have := table[k]; whole(h) && have != tally.Events[fate] {
 				found = append(found, Miscount{Hour: h, Fate: fate, Kafka: tally.Events[fate], Table: have})

@@ -51,7 +51,7 @@ func (f Fate) String() string {
 
 // FateOf is the fate of a word.
 func FateOf(word string) (Fate, bool) {
-	for f := Accepted; f < fates; f++ {
+	for f := range fates {
 		if f.String() == word {
 			return f, true
 		}

@@ -174,6 +174,7 @@ func failure(r intake.Result) error {
 		code = codes.ResourceExhausted
 	case intake.Refused:
 		code = codes.InvalidArgument
+	case intake.Busy, intake.Taken: // Taken is no failure
 	}
 	s := status.New(code, reason(r))
 	if r.Wait > 0 {

@@ -80,17 +80,16 @@ func (t *taker) receive(next func() (*ingestv1.TakeStreamRequest, error)) error 
 func (t *taker) run() error {
 	var ahead *waiting
 	for {
-		var together []waiting
-		if ahead != nil {
-			together, ahead = append(together, *ahead), nil
-		} else {
-			first, ok := <-t.waiting
+		first := ahead
+		if first == nil {
+			next, ok := <-t.waiting
 			if !ok {
 				return nil
 			}
-			together = append(together, first)
+			first = &next
 		}
-		together, ahead = t.gather(together)
+		var together []waiting
+		together, ahead = t.gather([]waiting{*first})
 		if err := t.take(together); err != nil {
 			return err
 		}

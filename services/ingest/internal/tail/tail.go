@@ -114,7 +114,7 @@ func (s *Server) follow(req *ingestv1.TailRequest, client *kgo.Client, out grpc.
 	for {
 		fetches := client.PollRecords(out.Context(), 1000)
 		if out.Context().Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the client has seen enough
 		}
 		for _, fetchErr := range fetches.Errors() {
 			s.logger.WarnContext(out.Context(), "reading Kafka for a tail; going on", slog.String("topic", fetchErr.Topic), slog.Any("error", fetchErr.Err))

@@ -181,7 +181,7 @@ func clip(text string, n int) string {
 }
 
 // dlqReplayCmd is `sillage dlq replay`.
-type dlqReplayCmd struct {
+type dlqReplayCmd struct { //nolint:recvcheck // the parser asks the value for its help and runs the pointer
 	letterBox
 	letterFilter
 	Stage  string `arg:"" help:"Stage, as ls prints it."`

@@ -64,7 +64,7 @@ func TestDeadLettersOnTheCommandLine(t *testing.T) {
 	}
 	list := run(0, "ls")
 	require.Contains(t, list, `2 × error: resolving: "…" is number #`)
-	require.Contains(t, list, "1 × panic: panic: no")
+	require.Contains(t, list, "1 × panic: "+"panic: no")
 	require.NotContains(t, list, "scoring", "it has none")
 
 	require.Contains(t, run(0, "show", "identity-resolver"), "from events.v1 0/4  tenant bank")

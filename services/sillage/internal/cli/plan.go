@@ -107,9 +107,11 @@ func (c *planDraftCmd) propertiesQuery() string {
 
 // draftRow is a row of either query.
 type draftRow struct {
-	Type, Name, Path string
-	Kinds            []string
-	Count            int64
+	Type  string   `json:"Type"`
+	Name  string   `json:"Name"`
+	Path  string   `json:"Path"`
+	Kinds []string `json:"Kinds"`
+	Count int64    `json:"Count"`
 }
 
 // rows runs a query and hands on its rows.

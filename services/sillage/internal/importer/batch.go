@@ -75,10 +75,10 @@ func (e *events) next() (event, error) {
 func (e *events) single() (event, error) {
 	row, line, err := e.from.Next()
 	ev := event{line: line, last: line}
-	if err = asBad(err, &ev.bad); err != nil || ev.bad != nil || line <= e.after {
-		return ev, err
+	if err = asBad(err, &ev.bad); err == nil && ev.bad == nil && line > e.after {
+		return e.mapped(ev, []rows.Row{row})
 	}
-	return e.mapped(ev, []rows.Row{row})
+	return ev, err
 }
 
 // asBad takes an error that is about one row apart from one that ends the file.
@@ -104,7 +104,7 @@ func (e *events) group() (event, error) {
 	}
 	ev := event{line: first.line, last: first.line, bad: first.bad}
 	if ev.bad != nil {
-		return ev, nil
+		return ev, nil //nolint:nilerr // the event carries it
 	}
 	key, ok := first.Value(e.mapping.GroupBy())
 	if !ok || key.Text == "" {
@@ -134,7 +134,7 @@ func (e *events) group() (event, error) {
 		}
 	}
 	if ev.bad != nil || ev.last <= e.after {
-		return ev, nil
+		return ev, nil //nolint:nilerr // the event carries it
 	}
 	return e.mapped(ev, group)
 }
