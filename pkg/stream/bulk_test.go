@@ -91,7 +91,7 @@ func TestBulkEqualsBatches(t *testing.T) {
 				// The process dies: what Pebble had not synced is gone, or not.
 				fs = memory.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 				require.NoError(t, loaded.close())
-				memory = fs.(*vfs.MemFS) //nolint:errcheck // made in the line above
+				memory = fs.(*vfs.MemFS)
 			}
 		}
 		require.Equal(t, contents(t, want), contents(t, got), "round %d", round)

@@ -130,7 +130,7 @@ func compactEagerly(t *testing.T, brokers []string, topic string) {
 	defer client.Close()
 	var configs []kadm.AlterConfig
 	for name, value := range map[string]string{"segment.ms": "500", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "max.compaction.lag.ms": "1000"} {
-		configs = append(configs, kadm.AlterConfig{Op: kadm.SetConfig, Name: name, Value: kadm.StringPtr(value)})
+		configs = append(configs, kadm.AlterConfig{Op: kadm.SetConfig, Name: name, Value: new(value)})
 	}
 	answers, err := kadm.NewClient(client).AlterTopicConfigs(context.Background(), configs, topic)
 	require.NoError(t, err)

@@ -79,8 +79,7 @@ func (c classified) Unwrap() error { return c.err }
 
 // classOf is the class of a fault of a processor.
 func classOf(err error) class {
-	var c classified
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[classified](err); ok {
 		return c.class
 	}
 	return classError

@@ -53,7 +53,7 @@ func topology() stream.Topology {
 }
 
 // A runner works until it is told to stop; start as many instances as there are partitions.
-func ExampleRunner() {
+func ExampleRunner() { //nolint:testableexamples // it works until it is told to stop
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	cfg := stream.Config{Kafka: kafka.NewDefaultConfig(), DataDir: "/var/lib/visits"}

@@ -21,7 +21,7 @@ import (
 // hoarder counts the records of each key and keeps much with each, so that its stores write to disk.
 type hoarder struct{ counter }
 
-func (hoarder) Process(ctx *Context, rec Record) error {
+func (hoarder) Process(ctx *Context, _ Record) error {
 	var n uint64
 	if v, ok := ctx.Get("n"); ok {
 		n = binary.BigEndian.Uint64(v)

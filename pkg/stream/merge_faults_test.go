@@ -132,7 +132,7 @@ func cloneStore(s *memStore) *memStore {
 }
 
 func (h *harried) send(key, value string) {
-	p := int32(h.hash.partition([]byte(key)))
+	p := h.hash.partition([]byte(key))
 	part := h.parts[p]
 	part.in = append(part.in, Record{Topic: "in", Partition: p, Offset: int64(len(part.in)), Key: []byte(key), Value: []byte(value)})
 }
@@ -334,7 +334,6 @@ type story struct {
 	one    people
 	events map[string]string // event or send → key that it was sent under
 	sends  map[string]bool
-	merges []string // second halves that are still to be sent
 	count  int
 }
 

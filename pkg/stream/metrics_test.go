@@ -129,7 +129,7 @@ func TestMetricsAreExact(t *testing.T) {
 		"lag{topic=in}": 0, "lag{topic=counter.handover}": 0, "lag{topic=counter.replay}": 0, "stalled": 0,
 	}
 	g.has(t, known)
-	require.EqualValues(t, 3, faults.Hits())
+	require.Equal(t, 3, faults.Hits())
 	all := g.read(t)
 	require.Equal(t, 0.0, all["aborts{cause=rebalance}"])
 	require.GreaterOrEqual(t, all["aborts{cause=other}"], 1.0, all)

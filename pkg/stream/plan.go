@@ -230,50 +230,60 @@ func (p *planner) toLightest() {
 // placeStandbys gives every task as many standbys as the members want, never its owner: first members that
 // have a copy, then those with the fewest. Members that want none keep none.
 func (p *planner) placeStandbys() [][]int32 {
-	standbys := make([][]int32, len(p.members))
-	wanted, keepers := 0, 0
+	placing := &standbyPlan{planner: p, of: make([][]int32, len(p.members)), on: make([]map[int]bool, len(p.owner))}
+	keepers := 0
 	for i := range p.members {
-		wanted = max(wanted, p.members[i].standbys)
+		placing.wanted = max(placing.wanted, p.members[i].standbys)
 		if p.members[i].standbys > 0 {
 			keepers++
 		}
 	}
-	wanted = min(wanted, len(p.members)-1)
-	if wanted <= 0 {
-		return standbys
+	if placing.wanted = min(placing.wanted, len(p.members)-1); placing.wanted <= 0 {
+		return placing.of
 	}
-	fair := (len(p.owner)*wanted + keepers - 1) / keepers
-	copies := make([]map[int]bool, len(p.owner))
-	eligible := func(m, task int) bool {
-		return p.members[m].standbys > 0 && p.owner[task] != m && !copies[task][m] && len(copies[task]) < wanted
-	}
-	add := func(m, task int) {
-		standbys[m] = append(standbys[m], int32(task))
-		copies[task][m] = true
-	}
+	fair := (len(p.owner)*placing.wanted + keepers - 1) / keepers
 	for task := range p.owner {
-		copies[task] = make(map[int]bool)
+		placing.on[task] = make(map[int]bool)
 		for _, m := range p.copies(task) {
-			if eligible(m, task) && len(standbys[m]) < fair {
-				add(m, task)
+			if placing.eligible(m, task) && len(placing.of[m]) < fair {
+				placing.add(m, task)
 			}
 		}
 	}
 	for task := range p.owner {
-		for len(copies[task]) < wanted {
-			best := -1
-			for m := range p.members {
-				if eligible(m, task) && (best < 0 || len(standbys[m]) < len(standbys[best])) {
-					best = m
-				}
-			}
-			if best < 0 {
-				break
-			}
-			add(best, task)
+		for m := placing.idlest(task); m >= 0; m = placing.idlest(task) {
+			placing.add(m, task)
 		}
 	}
-	return standbys
+	return placing.of
+}
+
+// standbyPlan is a placing of standbys on the way.
+type standbyPlan struct {
+	*planner
+	wanted int
+	of     [][]int32      // the tasks of each member
+	on     []map[int]bool // the members of each task
+}
+
+func (s *standbyPlan) eligible(m, task int) bool {
+	return s.members[m].standbys > 0 && s.owner[task] != m && !s.on[task][m] && len(s.on[task]) < s.wanted
+}
+
+func (s *standbyPlan) add(m, task int) {
+	s.of[m] = append(s.of[m], int32(task))
+	s.on[task][m] = true
+}
+
+// idlest is the member with the fewest standbys that may take the task, -1 if none may.
+func (s *standbyPlan) idlest(task int) int {
+	best := -1
+	for m := range s.members {
+		if s.eligible(m, task) && (best < 0 || len(s.of[m]) < len(s.of[best])) {
+			best = m
+		}
+	}
+	return best
 }
 
 func sortedKeys[V any](m map[int32]V) []int32 { return slices.Sorted(maps.Keys(m)) }

@@ -13,7 +13,7 @@ import (
 //
 // It goes to that stage alone and not to the topic that it came from, whose other readers have handled
 // it already and would count it twice.
-func (d DeadLetter) Replay(partition int32, offset int64) (Record, error) {
+func (d *DeadLetter) Replay(partition int32, offset int64) (Record, error) {
 	if d.Dropped > 0 {
 		return Record{}, fmt.Errorf("%d bytes of it did not fit into the dead letters; the original is partition %d, offset %d of %s, as long as that keeps it",
 			d.Dropped, d.Record.Partition, d.Record.Offset, d.Record.Topic)

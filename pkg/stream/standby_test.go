@@ -42,7 +42,7 @@ func TestStandbyProperties(t *testing.T) {
 		copies := make([]int, tasks)
 		for m, list := range standbys {
 			require.True(t, members[m].standbys > 0 || len(list) == 0)
-			require.Equal(t, len(list), len(slices.Compact(slices.Sorted(slices.Values(list)))))
+			require.Len(t, slices.Compact(slices.Sorted(slices.Values(list))), len(list))
 			for _, task := range list {
 				require.NotEqual(t, m, owner[task], "an owner is no standby of itself")
 				copies[task]++

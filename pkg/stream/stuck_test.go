@@ -103,7 +103,7 @@ func TestOutputTooLarge(t *testing.T) {
 				client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 				require.NoError(t, err)
 				defer client.Close()
-				_, err = kadm.NewClient(client).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: kadm.StringPtr("20000")}}, "out")
+				_, err = kadm.NewClient(client).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: new("20000")}}, "out")
 				require.NoError(t, err)
 			}
 			if !test.late {

@@ -36,6 +36,26 @@ func (t Topology) Validate() error {
 	if !validName(t.Name) {
 		errs = append(errs, fmt.Errorf("name: %q is not made of lower-case letters, digits and '-'", t.Name))
 	}
+	errs = append(errs, t.validateTopics()...)
+	if t.New == nil {
+		errs = append(errs, errors.New("new: a function that makes the processor is needed"))
+	}
+	if t.StateVersion < 0 {
+		errs = append(errs, errors.New("state_version: must not be negative"))
+	}
+	if t.StateVersion > 0 && t.Upgrade == nil {
+		errs = append(errs, fmt.Errorf("upgrade: a function is needed that upgrades state to version %d", t.StateVersion))
+	}
+	if t.MergeWait < 0 {
+		errs = append(errs, errors.New("merge_wait: must not be negative"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("topology %q: %w", t.Name, err)
+	}
+	return nil
+}
+
+func (t Topology) validateTopics() (errs []error) {
 	if len(t.Inputs) == 0 {
 		errs = append(errs, errors.New("inputs: at least one topic is needed"))
 	}
@@ -56,22 +76,7 @@ func (t Topology) Validate() error {
 			errs = append(errs, fmt.Errorf("outputs[%d]: %s belongs to the runtime", i, topic))
 		}
 	}
-	if t.New == nil {
-		errs = append(errs, errors.New("new: a function that makes the processor is needed"))
-	}
-	if t.StateVersion < 0 {
-		errs = append(errs, errors.New("state_version: must not be negative"))
-	}
-	if t.StateVersion > 0 && t.Upgrade == nil {
-		errs = append(errs, fmt.Errorf("upgrade: a function is needed that upgrades state to version %d", t.StateVersion))
-	}
-	if t.MergeWait < 0 {
-		errs = append(errs, errors.New("merge_wait: must not be negative"))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("topology %q: %w", t.Name, err)
-	}
-	return nil
+	return errs
 }
 
 func validName(name string) bool {

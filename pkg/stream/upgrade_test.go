@@ -47,7 +47,7 @@ func (p versioned) Process(ctx *Context, rec Record) error {
 	return nil
 }
 
-func (p versioned) Timer(ctx *Context, timer Timer) error {
+func (p versioned) Timer(_ *Context, timer Timer) error {
 	_, err := p.read(timer.Payload)
 	return err
 }
@@ -223,6 +223,7 @@ func TestRollingUpgrade(t *testing.T) {
 	startRunner(t, versionedTopology(1, &calls), quickConfig(brokers, dirs[0]), testDeps(t))
 	out.waitFor(t, 2*keys)
 	sendRounds(t, brokers, keys, 1)
+	out.waitFor(t, 3*keys) // what goes on has all that it is sent before it is merged into
 	// Half of the keys end in others; what they had may go from either version to the other.
 	w := newWriter(t, brokers)
 	for k := 0; k < keys; k += 2 {

@@ -16,6 +16,7 @@
 package dlq
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ type Filter struct {
 }
 
 func (f *Filter) matches(l *Letter) bool {
-	return strings.HasPrefix(string(l.Record.Key), string(f.KeyPrefix)) &&
+	return bytes.HasPrefix(l.Record.Key, f.KeyPrefix) &&
 		strings.Contains(l.Reason, f.Reason) && (f.Class == "" || f.Class == l.Class) &&
 		(f.Since.IsZero() || !l.At.Before(f.Since)) && (f.Until.IsZero() || l.At.Before(f.Until)) &&
 		(len(f.Places) == 0 || slices.Contains(f.Places, l.Place())) && (!f.Waiting || !l.Replayed)
