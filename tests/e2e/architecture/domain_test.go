@@ -25,6 +25,7 @@ var adapters = map[string]string{
 	"services/ingest/internal/httpapi":              "HTTP",
 	"services/ingest/internal/intake":               "writes to Kafka what it takes in, by the injected clock",
 	"services/ingest/internal/producer":             "Kafka",
+	"services/ingest/internal/quarantine":           "puts back through Kafka what was set aside",
 	"services/ingest/internal/tail":                 "Kafka to gRPC",
 }
 

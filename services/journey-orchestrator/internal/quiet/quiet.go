@@ -41,7 +41,8 @@ type Hours struct {
 }
 
 // End says whether now lies within the hours in loc, and if so the moment at which they end: the next
-// moment at which the clocks come to To.
+// moment at which the clocks come to To. Clocks that are put back to before From within the hours do not
+// interrupt them.
 func (h Hours) End(now time.Time, loc *time.Location) (end time.Time, within bool) {
 	local := now.In(loc)
 	minute := TimeOfDay(local.Hour()*60 + local.Minute())
