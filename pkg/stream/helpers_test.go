@@ -2,12 +2,11 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -16,12 +15,35 @@ func createTopics(t testing.TB, brokers []string, topics ...string) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	require.NoError(t, err)
 	defer client.Close()
+	admin := kadm.NewClient(client)
+	wipe(t, admin)
 	for _, topic := range topics {
-		_, err := kadm.NewClient(client).CreateTopic(context.Background(), testPartitions, -1, nil, topic)
-		if !errors.Is(err, kerr.TopicAlreadyExists) {
-			require.NoError(t, err)
-		}
+		_, err := admin.CreateTopic(context.Background(), testPartitions, -1, nil, topic)
+		require.NoError(t, err)
 	}
+}
+
+// wipe deletes the groups and topics that earlier tests left on a broker that they share.
+func wipe(t testing.TB, admin *kadm.Client) {
+	t.Helper()
+	ctx := context.Background()
+	require.Eventually(t, func() bool {
+		groups, err := admin.ListGroups(ctx)
+		if err != nil {
+			return false
+		}
+		if names := groups.Groups(); len(names) > 0 {
+			// A member that was killed is missed after its session time-out.
+			_, _ = admin.DeleteGroups(ctx, names...)
+			return false
+		}
+		details, err := admin.ListTopics(ctx)
+		if err != nil || len(details) == 0 {
+			return err == nil
+		}
+		_, _ = admin.DeleteTopics(ctx, details.Names()...)
+		return false
+	}, 60*time.Second, 50*time.Millisecond)
 }
 
 // writer sends many records quickly.
