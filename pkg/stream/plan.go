@@ -227,33 +227,39 @@ func (p *planner) toLightest() {
 	}
 }
 
-// placeStandbys gives every task as many standbys as the members want, never its owner: first members that
-// have a copy, then those with the fewest. Members that want none keep none.
+// placeStandbys gives every task as many standbys as the members want, never its owner. Copies that are
+// there stay, and what is missing goes to the members with the fewest; then a copy moves as long as another
+// member has at least two fewer. So a plan that is carried out is kept as it is. Members that want none keep
+// none.
 func (p *planner) placeStandbys() [][]int32 {
 	placing := &standbyPlan{planner: p, of: make([][]int32, len(p.members)), on: make([]map[int]bool, len(p.owner))}
-	keepers := 0
 	for i := range p.members {
 		placing.wanted = max(placing.wanted, p.members[i].standbys)
-		if p.members[i].standbys > 0 {
-			keepers++
-		}
 	}
 	if placing.wanted = min(placing.wanted, len(p.members)-1); placing.wanted <= 0 {
 		return placing.of
 	}
-	fair := (len(p.owner)*placing.wanted + keepers - 1) / keepers
 	for task := range p.owner {
 		placing.on[task] = make(map[int]bool)
 		for _, m := range p.copies(task) {
-			if placing.eligible(m, task) && len(placing.of[m]) < fair {
+			if placing.eligible(m, task) && len(placing.on[task]) < placing.wanted {
 				placing.add(m, task)
 			}
 		}
 	}
 	for task := range p.owner {
-		for m := placing.idlest(task); m >= 0; m = placing.idlest(task) {
+		for len(placing.on[task]) < placing.wanted {
+			m := placing.idlest(task)
+			if m < 0 {
+				break
+			}
 			placing.add(m, task)
 		}
+	}
+	for placing.spread() {
+	}
+	for m := range placing.of {
+		slices.Sort(placing.of[m])
 	}
 	return placing.of
 }
@@ -267,7 +273,7 @@ type standbyPlan struct {
 }
 
 func (s *standbyPlan) eligible(m, task int) bool {
-	return s.members[m].standbys > 0 && s.owner[task] != m && !s.on[task][m] && len(s.on[task]) < s.wanted
+	return s.members[m].standbys > 0 && s.owner[task] != m && !s.on[task][m]
 }
 
 func (s *standbyPlan) add(m, task int) {
@@ -284,6 +290,27 @@ func (s *standbyPlan) idlest(task int) int {
 		}
 	}
 	return best
+}
+
+// spread moves one copy to a member that has at least two fewer than the one that has it; false if there is
+// none. Each move makes the sum of the squares of what members have smaller, so that it comes to an end.
+func (s *standbyPlan) spread() bool {
+	for task := range s.owner {
+		to := s.idlest(task)
+		if to < 0 {
+			continue
+		}
+		for _, from := range slices.Sorted(maps.Keys(s.on[task])) {
+			if len(s.of[to])+2 > len(s.of[from]) {
+				continue
+			}
+			s.of[from] = slices.DeleteFunc(s.of[from], func(t int32) bool { return t == int32(task) })
+			delete(s.on[task], from)
+			s.add(to, task)
+			return true
+		}
+	}
+	return false
 }
 
 func sortedKeys[V any](m map[int32]V) []int32 { return slices.Sorted(maps.Keys(m)) }
