@@ -41,24 +41,35 @@ type Hours struct {
 }
 
 // End says whether now lies within the hours in loc, and if so the moment at which they end: the next
-// moment at which the clocks come to To. Clocks that are put back to before From within the hours do not
-// interrupt them.
+// moment at which the clocks come to To, or are put back to before From.
 func (h Hours) End(now time.Time, loc *time.Location) (end time.Time, within bool) {
 	local := now.In(loc)
-	minute := TimeOfDay(local.Hour()*60 + local.Minute())
-	if h.From <= h.To {
-		within = h.From <= minute && minute < h.To
-	} else {
-		within = h.From <= minute || minute < h.To
-	}
-	if !within {
+	if !h.contain(local) {
 		return time.Time{}, false
 	}
+	end = h.nextTo(now, local, loc)
+	if _, change := local.ZoneBounds(); !change.IsZero() && change.Before(end) && !h.contain(change.In(loc)) {
+		end = change
+	}
+	return end, true
+}
+
+// contain says whether the clocks show a time within the hours.
+func (h Hours) contain(local time.Time) bool {
+	minute := TimeOfDay(local.Hour()*60 + local.Minute())
+	if h.From <= h.To {
+		return h.From <= minute && minute < h.To
+	}
+	return h.From <= minute || minute < h.To
+}
+
+// nextTo is the next moment at which the clocks come to To, each time of one that happens twice.
+func (h Hours) nextTo(now, local time.Time, loc *time.Location) time.Time {
 	year, month, day := local.Date()
 	for d := 0; ; d++ {
 		for _, at := range occurrences(date{year, month, day + d}, h.To, loc) {
 			if at.After(now) {
-				return at, true
+				return at
 			}
 		}
 	}
