@@ -49,7 +49,8 @@ func NewGroup(logger *slog.Logger, components ...Named) *Group {
 }
 
 // Start starts every component in order. If one fails, those already started are stopped again and the
-// error names the one that failed.
+// error names the one that failed. When ctx was cancelled meanwhile, that is the failure, whatever the
+// component made of it: Unprompted tells it from others.
 func (g *Group) Start(ctx context.Context) error {
 	for i, c := range g.components {
 		begun := time.Now()
@@ -57,6 +58,9 @@ func (g *Group) Start(ctx context.Context) error {
 			// The component that failed may hold something too: Stop is safe after a failed Start.
 			g.note(i+1, nil)
 			stopErr := g.Stop(context.WithoutCancel(ctx))
+			if cancelled := ctx.Err(); errors.Is(cancelled, context.Canceled) {
+				err = cancelled
+			}
 			return errors.Join(fmt.Errorf("starting %s: %w", c.Name, err), stopErr)
 		}
 		g.note(i+1, &c)
@@ -127,6 +131,25 @@ func (g *Group) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// Unprompted is what remains of err without what the cancellation of ctx brought about: nil for a
+// process that was asked to stop while it was still starting, and did so in order.
+func Unprompted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		var rest []error
+		for _, one := range several.Unwrap() {
+			rest = append(rest, Unprompted(ctx, one))
+		}
+		return errors.Join(rest...)
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // takeStarted ends the watching and hands over what is to be stopped.

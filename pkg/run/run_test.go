@@ -3,6 +3,7 @@ package run_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -74,4 +75,26 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, g.Wait(ctx))
+}
+
+func TestCancelledStartIsNoFailure(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var log []string
+	g := group(&log, &part{name: "a"}, &part{name: "b", startErr: errors.New("the connection is closed")})
+	cancel()
+	err := g.Start(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "starting b")
+	require.NoError(t, run.Unprompted(ctx, err))
+	require.Equal(t, []string{"start a", "start b", "stop b", "stop a"}, log)
+}
+
+func TestUnpromptedKeepsOtherFailures(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	flush := errors.New("the disk is full")
+	err := errors.Join(fmt.Errorf("starting b: %w", context.Canceled), fmt.Errorf("stopping a: %w", flush))
+	require.Equal(t, err, run.Unprompted(ctx, err), "nobody has cancelled anything")
+	cancel()
+	require.EqualError(t, run.Unprompted(ctx, err), "stopping a: the disk is full")
+	require.NoError(t, run.Unprompted(ctx, nil))
 }

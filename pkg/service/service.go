@@ -128,15 +128,15 @@ func serve[C config.Validator](ctx context.Context, spec Spec[C], settings *Sett
 		return fmt.Errorf("building %s: %w", spec.Name, err)
 	}
 	group := assemble(process, tel, logger, definitions, parts)
-	if err := group.Start(ctx); err != nil {
-		return err
+	failure := group.Start(ctx)
+	if failure == nil {
+		logger.InfoContext(ctx, "started", slog.String("service", spec.Name), slog.String("version", version.Version), slog.String("ops", process.Ops.Addr))
+		failure = group.Wait(ctx)
 	}
-	logger.InfoContext(ctx, "started", slog.String("service", spec.Name), slog.String("version", version.Version), slog.String("ops", process.Ops.Addr))
-	failure := group.Wait(ctx)
 	logger.InfoContext(ctx, "stopping", slog.String("service", spec.Name))
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), process.StopTimeout)
 	defer cancel()
-	return errors.Join(failure, group.Stop(stopCtx), tel.Shutdown(stopCtx))
+	return errors.Join(run.Unprompted(ctx, failure), group.Stop(stopCtx), tel.Shutdown(stopCtx))
 }
 
 // topicsComponent waits for Kafka and makes the topics that are missing.

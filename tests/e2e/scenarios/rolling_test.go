@@ -53,6 +53,23 @@ func TestRolling(t *testing.T) {
 	s.Terminate()
 }
 
+// TestStopWhileStarting sends SIGTERM at moments of the start: the process stops in order each time, as
+// it does later, and a start on what it leaves works.
+func TestStopWhileStarting(t *testing.T) {
+	t.Parallel()
+	s := stack.New(t, stack.Options{})
+	for _, milliseconds := range []int{0, 50, 100, 200, 300, 400, 500, 600, 700, 800} {
+		process := s.Launch()
+		stack.Eventually(t, soon, "it has begun to start", func(c *assert.CollectT) {
+			require.Contains(c, process.Output(), "starting Sillage on")
+		})
+		<-time.After(time.Duration(milliseconds) * time.Millisecond)
+		s.Terminate()
+	}
+	s.Start()
+	s.Terminate()
+}
+
 // load are clients that post one event after the other, each until it is acknowledged.
 type load struct {
 	stack    *stack.Stack

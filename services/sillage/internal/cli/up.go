@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sillage-cdp/sillage/pkg/config"
+	"github.com/sillage-cdp/sillage/pkg/run"
 	"github.com/sillage-cdp/sillage/pkg/service"
 	"github.com/sillage-cdp/sillage/services/sillage/internal/stack"
 )
@@ -88,18 +89,23 @@ func (c *upCmd) Run(ctx context.Context, streams Streams) error {
 	if err != nil {
 		return err
 	}
+	err = serve(ctx, streams, s)
+	fmt.Fprintln(streams.Err, "stopping …")
+	return errors.Join(run.Unprompted(ctx, err), stop(ctx, s))
+}
+
+// serve starts s and returns when ctx is done, or with what failed; s is to be stopped then.
+func serve(ctx context.Context, streams Streams, s *stack.Stack) error {
 	begun := time.Now()
-	fmt.Fprintf(streams.Err, "starting Sillage on %s …\n", cfg.DataDir)
+	fmt.Fprintf(streams.Err, "starting Sillage on %s …\n", s.Config().DataDir)
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
 	if err := waitReady(ctx, s); err != nil {
-		return errors.Join(err, stop(ctx, s))
+		return err
 	}
-	printSurfaces(streams.Out, cfg, time.Since(begun))
-	failure := s.Wait(ctx)
-	fmt.Fprintln(streams.Err, "stopping …")
-	return errors.Join(failure, stop(ctx, s))
+	printSurfaces(streams.Out, s.Config(), time.Since(begun))
+	return s.Wait(ctx)
 }
 
 // waitReady waits until all state is restored.
@@ -113,7 +119,7 @@ func waitReady(ctx context.Context, s *stack.Stack) error {
 		case err := <-s.Failed():
 			return err
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), reason)
+			return fmt.Errorf("waiting until everything is ready: %w", ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
