@@ -15,23 +15,34 @@ func micros(text string) (value int64, ok bool) {
 	if negative || strings.HasPrefix(text, "+") {
 		text = text[1:]
 	}
-	mantissa, exponent, ok := decimal(text)
+	number, ok := decimal(text)
 	if !ok {
 		return 0, false
 	}
-	scaled, ok := shift(mantissa, exponent+6)
-	if !ok {
+	number.exponent += 6
+	scaled, ok := number.rounded()
+	switch {
+	case !ok:
+		return 0, false
+	case negative && scaled <= -math.MinInt64:
+		return -int64(scaled), true
+	case !negative && scaled <= math.MaxInt64:
+		return int64(scaled), true
+	default:
 		return 0, false
 	}
-	if negative {
-		scaled = -scaled
-	}
-	return scaled, true
 }
 
-// decimal reads digits[.digits][e±digits] as mantissa × 10^exponent.
-func decimal(text string) (mantissa uint64, exponent int, ok bool) {
-	digits, fraction := 0, false
+// number is mantissa × 10^exponent, but for digits that the mantissa had no room for.
+type number struct {
+	mantissa uint64
+	exponent int
+	next     byte // the first digit that the mantissa had no room for, 0 to 9
+}
+
+// decimal reads digits[.digits][e±digits].
+func decimal(text string) (n number, ok bool) {
+	digits, fraction, full := 0, false, false
 	i := 0
 	for ; i < len(text); i++ {
 		c := text[i]
@@ -43,25 +54,29 @@ func decimal(text string) (mantissa uint64, exponent int, ok bool) {
 			break
 		}
 		digits++
-		if mantissa > (math.MaxUint64-9)/10 { // no more room: keep the magnitude, drop the digit
+		if full || n.mantissa > (math.MaxUint64-9)/10 { // no more room: keep the magnitude, drop the digit
+			if !full {
+				full, n.next = true, c-'0'
+			}
 			if !fraction {
-				exponent++
+				n.exponent++
 			}
 			continue
 		}
-		mantissa = mantissa*10 + uint64(c-'0')
+		n.mantissa = n.mantissa*10 + uint64(c-'0')
 		if fraction {
-			exponent--
+			n.exponent--
 		}
 	}
 	if digits == 0 {
-		return 0, 0, false
+		return number{}, false
 	}
 	if i == len(text) {
-		return mantissa, exponent, true
+		return n, true
 	}
 	shiftBy, ok := exponentPart(text[i:])
-	return mantissa, exponent + shiftBy, ok
+	n.exponent += shiftBy
+	return n, ok
 }
 
 func exponentPart(text string) (int, bool) {
@@ -89,29 +104,27 @@ func exponentPart(text string) (int, bool) {
 	return n, true
 }
 
-// shift is mantissa × 10^by as an int64.
-func shift(mantissa uint64, by int) (int64, bool) {
-	for ; by > 0 && mantissa > 0; by-- {
-		if mantissa > math.MaxInt64/10 {
+// rounded is the number as an integer, rounded half up. ok is false if it is too large for an int64 by far.
+func (n number) rounded() (value uint64, ok bool) {
+	by := n.exponent
+	switch {
+	case by < -20:
+		return 0, true
+	case by < 0:
+		for ; by < -1; by++ {
+			n.mantissa /= 10
+		}
+		return n.mantissa/10 + (n.mantissa%10+5)/10, true // the digit dropped last decides
+	case by == 0:
+		return n.mantissa + uint64(n.next+5)/10, true
+	}
+	for ; by > 0 && n.mantissa > 0; by-- {
+		if n.mantissa > math.MaxInt64/10 {
 			return 0, false
 		}
-		mantissa *= 10
+		n.mantissa *= 10
 	}
-	if by < 0 {
-		if by < -20 {
-			return 0, true
-		}
-		divisor := uint64(1)
-		for ; by < -1; by++ {
-			divisor *= 10
-			if divisor > math.MaxUint64/10 {
-				break
-			}
-		}
-		mantissa /= divisor
-		mantissa = mantissa/10 + (mantissa%10+5)/10
-	}
-	return int64(mantissa), mantissa <= math.MaxInt64
+	return n.mantissa, true
 }
 
 // currencyCode returns an ISO 4217 code in upper case, blank if the text has not the form of one.
