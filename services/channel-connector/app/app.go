@@ -38,6 +38,8 @@ type Config struct {
 	OutboxSMTP string `koanf:"outbox_smtp"`
 	// Outstanding bounds the sends of one partition that are on their way.
 	Outstanding int `koanf:"outstanding"`
+	// Stream tunes the stage that turns reports into events. Its Kafka and DataDir are those of Deps.
+	Stream stream.Config `koanf:"stream"`
 }
 
 // NewDefaultConfig is for the tracking endpoints on this machine.
@@ -45,7 +47,7 @@ func NewDefaultConfig() Config {
 	return Config{PublicURL: "http://127.0.0.1:8080", OutboxSMTP: "127.0.0.1:2525", Outstanding: 1000}
 }
 
-// Validate says everything that is wrong with c.
+// Validate says everything that is wrong with c, but for Stream, which needs Deps to be whole.
 func (c Config) Validate() error {
 	var errs []error
 	if u, err := url.Parse(c.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -100,7 +102,9 @@ func New(cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the dispatcher: %w", err)
 	}
-	outcomes, err := stream.NewRunner(processor.Topology(), stream.Config{Kafka: deps.Kafka, DataDir: deps.DataDir},
+	settings := cfg.Stream
+	settings.Kafka, settings.DataDir = deps.Kafka, deps.DataDir
+	outcomes, err := stream.NewRunner(processor.Topology(), settings,
 		stream.Deps{Clock: deps.Clock, Logger: deps.Logger, Telemetry: deps.Telemetry})
 	if err != nil {
 		return nil, fmt.Errorf("making the stage outcomes: %w", err)

@@ -186,4 +186,11 @@ func TestSettingsAreChecked(t *testing.T) {
 		change(&cfg)
 		require.ErrorContains(t, cfg.Validate(), field)
 	}
+	cfg := config(t)
+	cfg.Stream.Standbys = -1
+	_, err := app.New(cfg, app.Deps{
+		Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}, Definitions: definition.Static(definition.NewSnapshot()), Clock: clock.System{},
+		Logger: slog.New(slog.DiscardHandler), Telemetry: telemetry.Nop(), DataDir: t.TempDir(),
+	})
+	require.ErrorContains(t, err, "standbys")
 }

@@ -175,10 +175,10 @@ func (l *tail) until(t *testing.T, done func() bool) {
 
 func TestValidate(t *testing.T) {
 	require.NoError(t, app.NewDefaultConfig().Validate())
-	err := app.Config{CommitInterval: -1, MaxBatchRecords: -1, CacheBytes: -1}.Validate()
-	require.ErrorContains(t, err, "commit_interval")
-	require.ErrorContains(t, err, "max_batch_records")
-	require.ErrorContains(t, err, "cache_bytes")
-	_, err = app.New(app.NewDefaultConfig(), app.Deps{})
-	require.ErrorContains(t, err, "deps")
+	_, err := app.New(app.NewDefaultConfig(), app.Deps{})
+	require.ErrorContains(t, err, "deps.definitions")
+	cfg := app.NewDefaultConfig()
+	cfg.Stream.Standbys = -1
+	_, err = app.New(cfg, app.Deps{Definitions: definition.Static(definition.NewSnapshot()), Clock: clock.System{}, Logger: slog.New(slog.DiscardHandler), Telemetry: telemetry.Nop()})
+	require.ErrorContains(t, err, "standbys")
 }
