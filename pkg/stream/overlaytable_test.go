@@ -36,8 +36,8 @@ func TestTableKeepsOrder(t *testing.T) {
 				walked = append(walked, tab.at(p).name)
 			}
 			tab.each(func(e *entry) { all = append(all, e.name) })
-			require.Equal(t, want, walked)
-			require.Equal(t, want, all)
+			require.True(t, slices.Equal(want, walked), "%v instead of %v", walked, want)
+			require.True(t, slices.Equal(want, all), "%v instead of %v", all, want)
 			if round == 0 {
 				tab.reset()
 				want = nil
