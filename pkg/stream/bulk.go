@@ -17,7 +17,7 @@ import (
 )
 
 // bulkThreshold is how many changelog offsets an empty store has to be behind to be loaded in bulk: below
-// it, writing batches costs less than opening the store twice.
+// it, writing batches costs less than tables of their own.
 const bulkThreshold = 20_000
 
 // bulkChunk is how much of the changelog a bulk load sorts at a time, about what it takes of memory. At
@@ -28,7 +28,7 @@ const (
 )
 
 // bulk loads an empty store: it sorts the changelog piece by piece into tables and gives them to Pebble as
-// they are, past memtables and compactions. The due index, whose upkeep would cost a lookup for each
+// they are, past memtables; nothing is compacted meanwhile. The due index, whose upkeep would cost a lookup for each
 // timer, is made at the end in one go. The store is marked as loading until then: a load that is cut short
 // goes on where the last piece ended.
 //
@@ -54,26 +54,23 @@ type bulkEntry struct {
 	order      int
 }
 
-func newBulk(s *pebbleStore, settings storeSettings, slots chan struct{}) (*bulk, *pebbleStore, error) {
-	first := !s.loading
-	store, err := s.reopen(settings, true)
-	if err != nil {
-		return nil, nil, err
-	}
-	store.loading, store.pos = true, s.pos
+func newBulk(store *pebbleStore, settings storeSettings, slots chan struct{}) (*bulk, error) {
+	first := !store.loading
+	store.compact.rest(true)
+	store.loading = true
 	names, err := settings.fs.List(store.dir)
 	if err != nil {
-		return nil, store, fmt.Errorf("loading a store: %w", err)
+		return nil, fmt.Errorf("loading a store: %w", err)
 	}
 	for _, name := range names {
 		if !strings.HasPrefix(name, bulkPrefix) {
 			continue
 		}
 		if err := store.disk.Remove(filepath.Join(store.dir, name)); err != nil {
-			return nil, store, fmt.Errorf("loading a store: %w", err)
+			return nil, fmt.Errorf("loading a store: %w", err)
 		}
 	}
-	return &bulk{store: store, settings: settings, slots: slots, chunk: bulkChunk, first: first, next: store.pos}, store, nil
+	return &bulk{store: store, settings: settings, slots: slots, chunk: bulkChunk, first: first, next: store.pos}, nil
 }
 
 // take adds records of the changelog; next is the offset after them. The records are kept until their
@@ -209,23 +206,24 @@ func (b *bulk) writeTable(path string, entries []bulkEntry) (n int, err error) {
 	return n, errors.Join(err, w.Close())
 }
 
-// finish makes the due index and opens the store for work.
-func (b *bulk) finish(ctx context.Context) (*pebbleStore, error) {
+// finish makes the due index and lets the store go to work.
+func (b *bulk) finish(ctx context.Context) error {
 	if err := b.flush(); err != nil {
-		return b.store, err
+		return err
 	}
 	if err := b.index(ctx); err != nil {
-		return b.store, err
+		return err
 	}
 	b.store.loading = false
 	if err := b.store.apply(nil, b.store.pos); err != nil {
-		return b.store, err
+		return err
 	}
-	store, err := b.store.reopen(b.settings, false)
-	if err != nil {
-		return nil, err
+	b.store.compact.rest(false)
+	// Who starts again soon does not load what is there.
+	if _, err := b.store.db.AsyncFlush(); err != nil {
+		return b.store.check(fmt.Errorf("loading a store: %w", err))
 	}
-	return store, nil
+	return b.store.usable()
 }
 
 // index makes the due index from the timers. What an earlier try may have left is removed first.

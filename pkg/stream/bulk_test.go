@@ -106,7 +106,7 @@ func loadInBulk(s *pebbleStore, settings storeSettings, log []*kgo.Record, whole
 	if !s.empty && !s.loading {
 		return s, applyChangelog(s, log[s.position():], int64(len(log)))
 	}
-	load, s, err := newBulk(s, settings, make(chan struct{}, 1))
+	load, err := newBulk(s, settings, make(chan struct{}, 1))
 	if err != nil {
 		return s, err
 	}
@@ -122,7 +122,29 @@ func loadInBulk(s *pebbleStore, settings storeSettings, log []*kgo.Record, whole
 	if !whole {
 		return s, nil
 	}
-	return load.finish(context.Background())
+	return s, load.finish(context.Background())
+}
+
+// TestNothingIsCompactedWhileLoading: tables that overlap stay as they are until all of them are there, and
+// then they are merged.
+func TestNothingIsCompactedWhileLoading(t *testing.T) {
+	settings := testSettings(t, vfs.NewMem())
+	s, err := openPebble("/data/stage/0", [16]byte{1}, settings)
+	require.NoError(t, err)
+	log := changelogOf(newSeed(t), 20_000)
+	s, err = loadInBulk(s, settings, log, false)
+	require.NoError(t, err)
+	before := s.db.Metrics()
+	require.Zero(t, before.Compact.Count)
+	require.Greater(t, before.Levels[0].Sublevels, int32(4))
+
+	s, err = loadInBulk(s, settings, log, true)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		now := s.db.Metrics()
+		return now.Compact.Count > 0 && now.Levels[0].Sublevels < 4
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, s.close())
 }
 
 // TestStoreIsAsOldAsItsLastFullRestore: a store that is half way through catching up is no younger than

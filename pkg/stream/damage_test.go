@@ -83,7 +83,7 @@ func checkDamaged(t *testing.T, model *storeModel, settings storeSettings, fs vf
 	t.Helper()
 	settings.fs = fs
 	full := int64(len(model.batches))
-	s, err := tryPebble(dir, [16]byte{1}, settings, false)
+	s, err := tryPebble(dir, [16]byte{1}, settings)
 	if err != nil {
 		require.ErrorIs(t, err, errCorrupt)
 		found = true

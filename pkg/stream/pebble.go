@@ -37,6 +37,7 @@ type pebbleStore struct {
 	writes   atomic.Int64
 	usage    int64
 	broken   atomic.Bool // damage was found: the directory must go
+	compact  *compactions
 	disk     *diskGuard
 	now      func() time.Time
 }
@@ -61,7 +62,7 @@ func (s storeSettings) gaveUp(err error) {
 // openPebble opens the store in dir if it belongs to the changelog with the given identity, is of this
 // format and is fresh enough; in any other case it begins an empty one at position 0.
 func openPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleStore, error) {
-	s, err := tryPebble(dir, identity, settings, false)
+	s, err := tryPebble(dir, identity, settings)
 	if err == nil {
 		return s, nil
 	}
@@ -73,18 +74,16 @@ func openPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleS
 	if err := settings.fs.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("removing the store %s: %w", dir, err)
 	}
-	return tryPebble(dir, identity, settings, false)
+	return tryPebble(dir, identity, settings)
 }
 
-// tryPebble opens a store as it is. With bulk nothing is compacted meanwhile.
-func tryPebble(dir string, identity [16]byte, settings storeSettings, bulk bool) (*pebbleStore, error) {
+// tryPebble opens a store as it is.
+func tryPebble(dir string, identity [16]byte, settings storeSettings) (*pebbleStore, error) {
 	if err := settings.fs.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, diskError(dir, err)
 	}
-	s := &pebbleStore{dir: dir, identity: identity, now: settings.now, disk: newDiskGuard(settings.fs, settings.notify)}
-	opts := s.options(settings)
-	opts.DisableAutomaticCompactions = bulk
-	db, err := pebble.Open(dir, opts)
+	s := &pebbleStore{dir: dir, identity: identity, now: settings.now, disk: newDiskGuard(settings.fs, settings.notify), compact: newCompactions()}
+	db, err := pebble.Open(dir, s.options(settings))
 	if err != nil {
 		return nil, s.openError(err)
 	}
@@ -148,6 +147,7 @@ func (s *pebbleStore) options(settings storeSettings) *pebble.Options {
 			},
 		},
 	}
+	opts.Experimental.CompactionScheduler = s.compact
 	for i := range opts.Levels {
 		// Small tables have small filters and indexes, which the cache can hold apart from each other.
 		opts.TargetFileSizes[i] = tableBytes
@@ -316,15 +316,7 @@ func (s *pebbleStore) wipe(settings storeSettings) (*pebbleStore, error) {
 	if err := s.close(); err != nil {
 		return nil, fmt.Errorf("wiping a store: %w", err)
 	}
-	return tryPebble(s.dir, s.identity, settings, false)
-}
-
-// reopen closes the store and opens it again, for bulk loading or for work.
-func (s *pebbleStore) reopen(settings storeSettings, bulk bool) (*pebbleStore, error) {
-	if err := errors.Join(s.close(), s.usable()); err != nil {
-		return nil, fmt.Errorf("opening a store again: %w", err)
-	}
-	return tryPebble(s.dir, s.identity, settings, bulk)
+	return tryPebble(s.dir, s.identity, settings)
 }
 
 // storedPartitions are the partitions that have a store under dir.

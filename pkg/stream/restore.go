@@ -296,7 +296,7 @@ func (r *restorer) follow(ctx context.Context, log changelog, store *pebbleStore
 			return applyChangelog(store, records, next)
 		})
 	}
-	load, store, err := newBulk(store, r.settings, r.loads)
+	load, err := newBulk(store, r.settings, r.loads)
 	if err != nil {
 		return store, err
 	}
@@ -307,7 +307,7 @@ func (r *restorer) follow(ctx context.Context, log changelog, store *pebbleStore
 	if err != nil {
 		return store, err
 	}
-	return load.finish(ctx)
+	return store, load.finish(ctx)
 }
 
 // read hands the changelog up to end to take, answer by answer.
