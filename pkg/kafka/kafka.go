@@ -29,7 +29,12 @@ type Config struct {
 	// StartTimeout is how long a start waits for Kafka to answer. Default 30s: engines are often started
 	// at the same time.
 	StartTimeout time.Duration `koanf:"start_timeout"`
+	// TLS and SASL say how, and as whom, the brokers are reached. Default: in the clear, as nobody.
+	TLS  TLS  `koanf:"tls"`
+	SASL SASL `koanf:"sasl"`
 }
+
+const dialTimeout = 5 * time.Second
 
 // DefaultStartTimeout is the default of Config.StartTimeout.
 const DefaultStartTimeout = 30 * time.Second
@@ -51,22 +56,26 @@ func (c Config) Validate() error {
 	if c.StartTimeout < 0 {
 		errs = append(errs, fmt.Errorf("kafka.start_timeout: %s is negative", c.StartTimeout))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.TLS.validate(), c.SASL.validate(c.TLS.Enabled))...)
 }
 
 // Options are the settings that every client shares. The returned slice may be appended to.
 func (c Config) Options(logger *slog.Logger) []kgo.Opt {
-	return []kgo.Opt{
+	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.WithLogger(quiet{kslog.New(logger.With(slog.String("component", "kafka")))}),
 		// KIP-714: our metrics go to our own operators, not to the broker's.
 		kgo.DisableClientMetrics(),
 		// A broker that does not answer is given up in seconds, so that start-up can say so.
-		kgo.DialTimeout(5 * time.Second),
+		kgo.DialTimeout(dialTimeout),
 		kgo.RetryTimeout(30 * time.Second),
 		// Metadata that is at most this old: a topic made by another service is seen within a second.
 		kgo.MetadataMinAge(250 * time.Millisecond),
 	}
+	if c.TLS.Enabled {
+		opts = append(opts, kgo.Dialer(c.TLS.dial))
+	}
+	return append(opts, c.SASL.options()...)
 }
 
 // quiet keeps the client's play-by-play for debugging: normal operation logs nothing.

@@ -15,9 +15,10 @@ import (
 
 // Config sets how a Runner works. Zero values mean the default.
 type Config struct {
-	Kafka kafka.Config `koanf:"kafka"`
+	// Kafka says where Kafka is. It and DataDir are the whole process's, and so no settings of a stage.
+	Kafka kafka.Config `koanf:"-"`
 	// DataDir is where local state lies: DataDir/<topology>/<partition>. One live instance at a time uses it.
-	DataDir string `koanf:"data_dir"`
+	DataDir string `koanf:"-"`
 	// InstanceID names this instance in the consumer group and the transactional id, so that a restart takes
 	// over from the process that died at once instead of after a time-out. Two live instances must not share
 	// one. Default: made once and kept in DataDir.

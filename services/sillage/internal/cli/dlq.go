@@ -13,7 +13,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/stream/dlq"
 	"github.com/sillage-cdp/sillage/pkg/topics"
 	"github.com/sillage-cdp/sillage/services/sillage/internal/progress"
@@ -35,17 +34,22 @@ What is no stage keeps no dead letters: analytics puts what it cannot read into 
 
 // letterBox is the Kafka that a command looks for dead letters in.
 type letterBox struct {
-	Kafka []string `name:"kafka" help:"Brokers; by default those of sillage up." default:"127.0.0.1:9092" env:"SILLAGE_KAFKA__BROKERS" placeholder:"HOST:PORT"`
+	Config string   `help:"YAML file with settings, of which kafka's are used: brokers, TLS, SASL." type:"path" placeholder:"FILE"`
+	Kafka  []string `name:"kafka" help:"Brokers; by default those of the settings, or of sillage up." placeholder:"HOST:PORT"`
 }
 
 // open makes sure that Kafka answers, so that a wrong address is said at once.
 func (b *letterBox) open(ctx context.Context) (*dlq.Box, error) {
-	cfg := kafka.Config{Brokers: b.Kafka}
+	settings, err := (&stackFlags{Config: b.Config, Kafka: b.Kafka}).load(nil)
+	if err != nil {
+		return nil, err
+	}
+	cfg := settings.KafkaInUse()
 	logger := slog.New(slog.DiscardHandler)
 	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := cfg.Ping(ping, logger); err != nil {
-		return nil, fmt.Errorf("nothing answers at %s: start `sillage up`, or name the brokers with --kafka (%w)", strings.Join(b.Kafka, ","), err)
+		return nil, fmt.Errorf("nothing answers at %s: start `sillage up`, or name the brokers with --kafka (%w)", strings.Join(cfg.Brokers, ","), err)
 	}
 	return dlq.Open(cfg.Options(logger)...)
 }

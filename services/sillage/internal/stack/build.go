@@ -110,7 +110,7 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 			return err
 		}
 	}
-	definitions, err := table.New(s.cfg.kafka(), deps.Logger)
+	definitions, err := table.New(s.cfg.KafkaInUse(), deps.Logger)
 	if err != nil {
 		return fmt.Errorf("making the definitions table: %w", err)
 	}
@@ -128,7 +128,7 @@ func (s *Stack) build(ctx context.Context, deps Deps) error {
 		components = append(components, run.Named{Name: "telemetry", Component: flush{sdk: tel, logger: deps.Logger}})
 	}
 	components = append(components,
-		run.Named{Name: "topics", Component: service.Topics(s.cfg.kafka(), deps.Logger)},
+		run.Named{Name: "topics", Component: service.Topics(s.cfg.KafkaInUse(), deps.Logger)},
 		run.Named{Name: "definitions", Component: definitions},
 		run.Named{Name: "control", Component: apps.control},
 		run.Named{Name: "first definitions", Component: first},
@@ -184,7 +184,7 @@ type steady struct{ engine }
 func (steady) Failed() <-chan error { return nil }
 
 func (s *Stack) services(deps Deps, tel telemetry.Providers, definitions *table.Table) (apps services, err error) {
-	k, c, logger := s.cfg.kafka(), s.clock, deps.Logger
+	k, c, logger := s.cfg.KafkaInUse(), s.clock, deps.Logger
 	build := func(name string, fn func() error) {
 		if err != nil {
 			return

@@ -36,6 +36,9 @@ type Kafka struct {
 	Replication int16 `koanf:"replication"`
 	// StartTimeout is how long a start waits for Kafka to answer.
 	StartTimeout time.Duration `koanf:"start_timeout"`
+	// TLS and SASL say how, and as whom, a Kafka of one's own is reached.
+	TLS  kafka.TLS  `koanf:"tls"`
+	SASL kafka.SASL `koanf:"sasl"`
 }
 
 // ClickHouse says which ClickHouse is used.
@@ -118,16 +121,22 @@ func (c *Config) Validate() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		errs = append(errs, fmt.Errorf("log_level: %q is none of debug, info, warn, error", c.LogLevel))
 	}
-	return errors.Join(append(errs, c.kafka().Validate(), c.Telemetry.Validate())...)
+	if len(c.Kafka.Brokers) == 0 && (c.Kafka.TLS.Enabled || c.Kafka.SASL.Mechanism != "") {
+		errs = append(errs, errors.New("kafka.tls, kafka.sasl: the embedded broker listens on this machine in the clear; name the brokers of your own Kafka in kafka.brokers"))
+	}
+	return errors.Join(append(errs, c.KafkaInUse().Validate(), c.Telemetry.Validate())...)
 }
 
-// kafka is how clients reach the Kafka in use.
-func (c *Config) kafka() kafka.Config {
+// KafkaInUse is how clients reach the Kafka in use, the embedded one or one's own.
+func (c *Config) KafkaInUse() kafka.Config {
 	brokers := c.Kafka.Brokers
 	if len(brokers) == 0 {
 		brokers = []string{c.Kafka.Listen}
 	}
-	return kafka.Config{Brokers: brokers, Partitions: c.Kafka.Partitions, Replication: c.Kafka.Replication, StartTimeout: c.Kafka.StartTimeout}
+	return kafka.Config{
+		Brokers: brokers, Partitions: c.Kafka.Partitions, Replication: c.Kafka.Replication, StartTimeout: c.Kafka.StartTimeout,
+		TLS: c.Kafka.TLS, SASL: c.Kafka.SASL,
+	}
 }
 
 // analytics are the settings of analytics with the ClickHouse in use.
