@@ -3,6 +3,7 @@ package stack
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ type Command struct {
 }
 
 // addresses are the flags by which each command finds the stack.
-func (s *Stack) addresses(command string) []string {
-	switch command {
+func (s *Stack) addresses(args []string) []string {
+	switch args[0] {
 	case "apply", "get", "delete", "profile", "tail":
 		return []string{"--grpc", s.Ports.GRPC}
 	case "import":
@@ -38,6 +39,11 @@ func (s *Stack) addresses(command string) []string {
 		return []string{"--kafka", s.Ports.Kafka, "--clickhouse", s.Ports.SQL}
 	case "dlq":
 		return []string{"--kafka", s.Ports.Kafka}
+	case "plan":
+		if slices.Contains(args, "replay") {
+			return []string{"--grpc", s.Ports.GRPC, "--kafka", s.Ports.Kafka}
+		}
+		return []string{"--clickhouse", s.Ports.SQL}
 	case "outbox":
 		return []string{"--data-dir", s.DataDir}
 	default:
@@ -56,7 +62,7 @@ func (s *Stack) Execute(t require.TestingT, c Command) Result {
 		c.Within = time.Minute
 	}
 	var out, errs bytes.Buffer
-	cmd := s.command(append(c.Args, s.addresses(c.Args[0])...)...)
+	cmd := s.command(append(c.Args, s.addresses(c.Args)...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.In, &out, &errs
 	require.NoError(t, cmd.Start())
 	timer := time.AfterFunc(c.Within, func() { _ = cmd.Process.Kill() })

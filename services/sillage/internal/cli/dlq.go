@@ -33,18 +33,14 @@ What is no stage keeps no dead letters: analytics puts what it cannot read into 
 }
 
 // letterBox is the Kafka that a command looks for dead letters in.
-type letterBox struct {
-	Config string   `help:"YAML file with settings, of which kafka's are used: brokers, TLS, SASL." type:"path" placeholder:"FILE"`
-	Kafka  []string `name:"kafka" help:"Brokers; by default those of the settings, or of sillage up." placeholder:"HOST:PORT"`
-}
+type letterBox struct{ brokers }
 
 // open makes sure that Kafka answers, so that a wrong address is said at once.
 func (b *letterBox) open(ctx context.Context) (*dlq.Box, error) {
-	settings, err := (&stackFlags{Config: b.Config, Kafka: b.Kafka}).load(nil)
+	cfg, err := b.use()
 	if err != nil {
 		return nil, err
 	}
-	cfg := settings.KafkaInUse()
 	logger := slog.New(slog.DiscardHandler)
 	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

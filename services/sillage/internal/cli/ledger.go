@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/services/sillage/internal/progress"
 
 	analyticsapp "github.com/sillage-cdp/sillage/services/analytics/app"
@@ -22,7 +21,7 @@ type ledgerCmd struct {
 
 // ledgerCheckCmd is `sillage ledger check`.
 type ledgerCheckCmd struct {
-	Kafka       []string      `help:"Kafka brokers." default:"127.0.0.1:9092" env:"SILLAGE_KAFKA__BROKERS" placeholder:"HOST:PORT"`
+	brokers
 	ClickHouse  string        `name:"clickhouse" help:"Address of ClickHouse's HTTP interface." default:"127.0.0.1:8123" env:"SILLAGE_CLICKHOUSE__ADDR"`
 	Database    string        `help:"Database." default:"sillage"`
 	Username    string        `help:"ClickHouse user." env:"SILLAGE_CLICKHOUSE__USERNAME"`
@@ -36,12 +35,14 @@ const resolverDeadLetters = "identity-resolver.dlq"
 
 // Run checks, prints what was found, and fails if anything is not accounted for.
 func (c *ledgerCheckCmd) Run(ctx context.Context, streams Streams) error {
-	brokers := kafka.NewDefaultConfig()
-	brokers.Brokers = c.Kafka
+	kafka, err := c.use()
+	if err != nil {
+		return err
+	}
 	bar := progress.New(streams.Err).Count("reading Kafka", 0)
 	var found bytes.Buffer
-	err := analyticsapp.CheckLedger(ctx, analyticsapp.LedgerCheck{
-		Kafka:       brokers,
+	err = analyticsapp.CheckLedger(ctx, analyticsapp.LedgerCheck{
+		Kafka:       kafka,
 		ClickHouse:  analyticsapp.ClickHouse{Addr: c.ClickHouse, Database: c.Database, Username: c.Username, PasswordRef: c.PasswordRef},
 		Logger:      slog.New(slog.DiscardHandler),
 		DeadLetters: resolverDeadLetters, Wait: c.Wait, Progress: bar.Add,
@@ -49,7 +50,7 @@ func (c *ledgerCheckCmd) Run(ctx context.Context, streams Streams) error {
 	bar.Done()
 	_, _ = found.WriteTo(streams.Out) // a terminal that is gone reads nothing
 	if err != nil && !errors.Is(err, analyticsapp.ErrLedger) {
-		return fmt.Errorf("%w (is `sillage up` running? --kafka %s and --clickhouse %s name where)", err, strings.Join(c.Kafka, ","), c.ClickHouse)
+		return fmt.Errorf("%w (is `sillage up` running? --kafka %s and --clickhouse %s name where)", err, strings.Join(kafka.Brokers, ","), c.ClickHouse)
 	}
 	return err
 }

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
-	"github.com/sillage-cdp/sillage/pkg/kafka"
 	controlv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/control/v1"
 	definitionv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/definition/v1"
 	ingestapp "github.com/sillage-cdp/sillage/services/ingest/app"
@@ -146,9 +145,9 @@ func (c *planDraftCmd) rows(ctx context.Context, query string, each func(draftRo
 type planReplayCmd struct {
 	remote
 	planSource
-	Kafka  []string `name:"kafka" help:"Brokers; by default those of sillage up." default:"127.0.0.1:9092" env:"SILLAGE_KAFKA__BROKERS" placeholder:"HOST:PORT"`
-	All    bool     `help:"Let in what is still not as planned, too."`
-	DryRun bool     `help:"Only count."`
+	brokers
+	All    bool `help:"Let in what is still not as planned, too."`
+	DryRun bool `help:"Only count."`
 }
 
 // Run lets in what is as planned now.
@@ -161,14 +160,16 @@ func (c *planReplayCmd) Run(ctx context.Context, streams Streams) error {
 	}); err != nil {
 		return err
 	}
-	brokers := kafka.NewDefaultConfig()
-	brokers.Brokers = c.Kafka
+	kafka, err := c.use()
+	if err != nil {
+		return err
+	}
 	report, err := ingestapp.Replay{
-		Kafka: brokers, Logger: slog.New(slog.DiscardHandler), Definitions: definition.NewSnapshot(defs...),
+		Kafka: kafka, Logger: slog.New(slog.DiscardHandler), Definitions: definition.NewSnapshot(defs...),
 		Tenant: c.Tenant, Source: c.Source, All: c.All, DryRun: c.DryRun, Now: time.Now(),
 	}.Run(ctx)
 	if err != nil {
-		return fmt.Errorf("%w (is `sillage up` running? --kafka %s names where)", err, strings.Join(c.Kafka, ","))
+		return fmt.Errorf("%w (is `sillage up` running? --kafka %s names where)", err, strings.Join(kafka.Brokers, ","))
 	}
 	suffix := ""
 	if c.DryRun {
