@@ -21,17 +21,23 @@ type sequence struct {
 	next    int
 	waiting map[int]outcome
 	res     Result
+	failed  error // of a checkpoint: nothing after it counts
 }
 
 func newSequence(o Options) *sequence {
 	return &sequence{checkpoint: o.Checkpoint, waiting: make(map[int]outcome), res: Result{Position: o.From}}
 }
 
-// finished takes the outcome of batch number n, from 0.
+// finished takes the outcome of batch number n, from 0. A checkpoint that fails leaves the result where it
+// was: what it was not told does not count as done.
 func (s *sequence) finished(n int, out outcome) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
 	s.waiting[n] = out
+	at := s.res.Position
 	var refusals []Refusal
 	for {
 		out, ok := s.waiting[s.next]
@@ -42,13 +48,17 @@ func (s *sequence) finished(n int, out outcome) error {
 		s.next++
 		slices.SortFunc(out.refusals, func(a, b Refusal) int { return cmp.Compare(a.Line, b.Line) })
 		refusals = append(refusals, out.refusals...)
-		s.res.Line = out.last
-		s.res.Accepted += out.accepted
-		s.res.Refused += len(out.refusals)
+		at.Line = out.last
+		at.Accepted += out.accepted
+		at.Refused += len(out.refusals)
 	}
+	if s.failed = s.checkpoint(at, refusals); s.failed != nil {
+		return s.failed
+	}
+	s.res.Position = at
 	room := maxRefusals - len(s.res.Refusals)
 	s.res.Refusals = append(s.res.Refusals, refusals[:min(len(refusals), room)]...)
-	return s.checkpoint(s.res.Position, refusals)
+	return nil
 }
 
 func (s *sequence) result() Result {
