@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 
@@ -30,20 +31,33 @@ type booking struct {
 	log   *log
 	until int64
 	first map[place]bool
+	// replays is where dead letters are put back, and again are those that were, by partition: what they
+	// become from then on accounts for them.
+	replays string
+	again   map[int32]*balance.Offsets
 }
 
-// book reads what came in up to now, and then all that may account for it. It keeps the ids of the hours
-// that are given.
-func (c *Check) book(ctx context.Context, admin *kadm.Client, until int64, keep []balance.Hour) (*log, error) {
-	b := &booking{
+func newBooking(deadLetters string, until int64, keep []balance.Hour) *booking {
+	return &booking{
 		log:   &log{spans: make(map[place]span), book: balance.NewBook(keep...), rows: make(map[place]*balance.Offsets)},
 		until: until, first: make(map[place]bool),
+		replays: stream.Topology{Name: stageOf(deadLetters)}.ReplayTopic(), again: make(map[int32]*balance.Offsets),
 	}
+}
+
+// stageOf is the stage whose dead letters a topic holds.
+func stageOf(deadLetters string) string { return strings.TrimSuffix(deadLetters, ".dlq") }
+
+// book reads what came in up to now, then which dead letters were put back, and then all that may account
+// for it. It keeps the ids of the hours
+// that are given.
+func (c *Check) book(ctx context.Context, admin *kadm.Client, until int64, keep []balance.Hour) (*log, error) {
+	b := newBooking(c.cfg.DeadLetters, until, keep)
 	others := []string{c.cfg.DeadLetters}
 	for topic := range tables {
 		others = append(others, topic)
 	}
-	for _, names := range [][]string{doorTopics, others} {
+	for _, names := range [][]string{doorTopics, {b.replays}, others} {
 		spans, err := spansOf(ctx, admin, names...)
 		if err != nil {
 			return nil, err
@@ -67,6 +81,8 @@ func (b *booking) take(r *kgo.Record) {
 		}
 	case topics.Ledger:
 		err = b.entry(r)
+	case b.replays:
+		b.putBack(r)
 	case topics.ProfileLog:
 		var p profilev1.ProfileRecord
 		if err = p.UnmarshalVT(r.Value); err == nil && p.GetEvent() != nil {
@@ -131,13 +147,34 @@ func (b *booking) entry(r *kgo.Record) error {
 	return nil
 }
 
-// deadLetter books an event that the first stage could not handle.
+// putBack notes a dead letter that was put back.
+func (b *booking) putBack(r *kgo.Record) {
+	for _, h := range r.Headers {
+		if h.Key != stream.HeaderReplayed {
+			continue
+		}
+		var partition int32
+		var offset int64
+		if _, err := fmt.Sscanf(string(h.Value), "%d/%d", &partition, &offset); err != nil || offset < 0 {
+			continue // not written by this runtime; its stage makes a dead letter of it
+		}
+		if b.again[partition] == nil {
+			b.again[partition] = balance.NewOffsets()
+		}
+		b.again[partition].Add(offset)
+	}
+}
+
+// deadLetter books an event that the first stage could not handle, unless it was put back since.
 func (b *booking) deadLetter(r *kgo.Record) {
+	if again := b.again[r.Partition]; again != nil && again.Has(r.Offset) {
+		return
+	}
 	rec := stream.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value, Timestamp: r.Timestamp}
 	for _, h := range r.Headers {
 		rec.Headers = append(rec.Headers, stream.Header{Key: h.Key, Value: h.Value})
 	}
-	letter, err := stream.ParseDeadLetter(strings.TrimSuffix(r.Topic, ".dlq"), rec)
+	letter, err := stream.ParseDeadLetter(stageOf(r.Topic), rec)
 	var ev eventv1.Event
 	switch {
 	case err == nil && letter.Record.Topic != topics.Events:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sillage-cdp/sillage/services/analytics/internal/balance"
@@ -38,7 +39,8 @@ type log struct {
 }
 
 // spansOf is where the topics begin and how far they stand, open transactions left out. A topic that is not
-// there has no span.
+// there has no span; a partition that cannot be looked up is an error, since what it holds would pass as lost
+// or, worse, as never sent.
 func spansOf(ctx context.Context, admin *kadm.Client, topics ...string) (map[place]span, error) {
 	starts, err := admin.ListStartOffsets(ctx, topics...)
 	if err != nil {
@@ -51,9 +53,12 @@ func spansOf(ctx context.Context, admin *kadm.Client, topics ...string) (map[pla
 	spans := make(map[place]span)
 	for topic, partitions := range ends {
 		for partition, end := range partitions {
-			start, ok := starts.Lookup(topic, partition)
-			if !ok || start.Err != nil || end.Err != nil {
+			start, _ := starts.Lookup(topic, partition)
+			if errors.Is(end.Err, kerr.UnknownTopicOrPartition) && partition < 0 {
 				continue
+			}
+			if err := errors.Join(start.Err, end.Err); err != nil {
+				return nil, fmt.Errorf("looking up partition %d of %s: %w", partition, topic, err)
 			}
 			spans[place{topic, partition}] = span{start.Offset, end.Offset}
 		}

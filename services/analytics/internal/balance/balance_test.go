@@ -121,6 +121,7 @@ func TestOffsets(t *testing.T) {
 		have, other := balance.NewOffsets(), balance.NewOffsets()
 		seen := map[int64]bool{}
 		for _, n := range a {
+			require.Equal(t, seen[n], have.Has(n))
 			require.Equal(t, !seen[n], have.Add(n))
 			seen[n] = true
 		}

@@ -26,6 +26,9 @@ func (o *Offsets) Add(offset int64) bool {
 	return true
 }
 
+// Has says whether an offset is in the set.
+func (o *Offsets) Has(offset int64) bool { return o.words[offset/block]&(1<<(offset%block)) != 0 }
+
 // Len is how many offsets are in the set.
 func (o *Offsets) Len() int64 { return o.count }
 
