@@ -3,12 +3,12 @@ package grpcapi
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
-
-	"github.com/tidwall/gjson"
 
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	ingestv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ingest/v1"
+	"github.com/sillage-cdp/sillage/services/ingest/internal/wire"
 )
 
 // sent is an event and when its client sent it; 0 if the client does not say.
@@ -79,13 +79,21 @@ func appendEvent(out []byte, ev sent) []byte {
 	return append(out, '}')
 }
 
+// tooDeep stands for JSON that nests too deep: an event with it is refused for that.
+var tooDeep = strings.Repeat("[", wire.MaxEventDepth) + strings.Repeat("]", wire.MaxEventDepth)
+
 // appendJSON writes what should be JSON. What is not becomes text, which is refused as a field of the wrong
-// type: it must not reach the JSON around it.
+// type: it must not reach the JSON around it, nor may its depth cost the events around it.
 func appendJSON(out, value []byte) []byte {
-	if gjson.ValidBytes(value) {
+	valid, deep := wire.Value(value)
+	switch {
+	case deep:
+		return append(out, tooDeep...)
+	case valid:
 		return append(out, value...)
+	default:
+		return append(out, `"not JSON"`...)
 	}
-	return append(out, `"not JSON"`...)
 }
 
 func appendText(out []byte, text string) []byte {

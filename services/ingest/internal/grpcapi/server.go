@@ -31,7 +31,7 @@ func New(in *intake.Intake) *Server { return &Server{intake: in} }
 // Take takes the events of one request.
 func (s *Server) Take(ctx context.Context, req *ingestv1.TakeRequest) (*ingestv1.TakeResponse, error) {
 	events := appendSent(nil, req)
-	got := s.take(ctx, caller(ctx), events, req.GetHistorical())
+	got, _ := s.take(ctx, caller(ctx), events, lane{historical: req.GetHistorical()})
 	if got.Kind != intake.Taken {
 		return nil, failure(got)
 	}
@@ -81,39 +81,54 @@ func basicKey(header string) string {
 	return strings.TrimSpace(key)
 }
 
-// take gives events to the intake as one call.
-func (s *Server) take(ctx context.Context, w who, events []sent, historical bool) intake.Result {
+// lane is how events come.
+type lane struct {
+	historical bool
+	// divisible is true for the events of several requests, of which each may pass by itself.
+	divisible bool
+}
+
+// take gives events to the intake as one call. divide is true if they are too many bytes for one, and
+// nothing came of it: each of their requests is to be taken by itself.
+func (s *Server) take(ctx context.Context, w who, events []sent, as lane) (result intake.Result, divide bool) {
 	kind := wire.Batch
-	if historical {
+	if as.historical {
 		kind = wire.Import
 	}
 	call, ok := s.intake.Begin(ctx, kind, w.from)
 	if !ok {
-		return intake.Stopping()
+		return intake.Stopping(), false
 	}
 	defer call.End()
 	switch {
 	case w.two:
 		s.intake.Denied(ctx, intake.TwoKeys)
-		return intake.Result{Kind: intake.Denied, Denial: intake.TwoKeys}
+		return intake.Result{Kind: intake.Denied, Denial: intake.TwoKeys}, false
 	case w.key == "":
 		s.intake.Denied(ctx, intake.NoKey)
-		return intake.Result{Kind: intake.Denied, Denial: intake.NoKey}
+		return intake.Result{Kind: intake.Denied, Denial: intake.NoKey}, false
 	}
 	if r, ok := call.Authenticate(w.key); !ok {
-		return r
+		return r, false
 	}
-	size := int64(sizeOf(events))
-	if size > int64(call.BodyLimit()) {
-		return call.Refuse(intake.TooLarge(call.BodyLimit()))
+	size, most := int64(sizeOf(events)), call.BodyLimit()
+	switch {
+	case size > int64(most) && as.divisible:
+		return intake.Result{}, true
+	case size > int64(most):
+		return call.Refuse(intake.TooLarge(most)), false
 	}
 	// The JSON is larger than the message by its field names, at most by as much again.
 	size = 2*size + int64(len(events))*eventOverhead
 	if !s.intake.Budget().Take(size) {
-		return intake.Full()
+		return intake.Full(), false
 	}
 	defer s.intake.Budget().Give(size)
-	return call.Take(appendBatch(make([]byte, 0, size), events), w.key)
+	body := appendBatch(make([]byte, 0, size), events)
+	if as.divisible && len(body) > most {
+		return intake.Result{}, true
+	}
+	return call.Take(body, w.key), false
 }
 
 // eventOverhead is what the names of fields and a time take in JSON.

@@ -117,14 +117,21 @@ func (t *taker) gather(together []waiting) (fitting []waiting, ahead *waiting) {
 	}
 }
 
-// take takes requests as one call and answers each of them. Only a denial, which concerns the stream as a
-// whole, ends it.
+// take takes requests as one call, or in halves if they are too large for one, and answers each of them.
+// Only a denial, which concerns the stream as a whole, ends it.
 func (t *taker) take(together []waiting) error {
 	var events []sent
 	for _, w := range together {
 		events = appendSent(events, w.request)
 	}
-	got := t.server.take(t.ctx, t.who, events, together[0].request.GetHistorical())
+	got, divide := t.server.take(t.ctx, t.who, events, lane{historical: together[0].request.GetHistorical(), divisible: len(together) > 1})
+	if divide {
+		half := len(together) / 2
+		if err := t.take(together[:half]); err != nil {
+			return err
+		}
+		return t.take(together[half:])
+	}
 	if got.Kind == intake.Denied {
 		return failure(got)
 	}

@@ -37,6 +37,15 @@ func validate(body []byte) (string, *Problem) {
 	return stringOf(body), nil
 }
 
+// Value looks at JSON that is to stand in a body in the place of one field. deep is true for what nests deeper
+// than an event may: reading that would cost memory for every bracket, so that nothing else is said of it.
+func Value(text []byte) (valid, deep bool) {
+	if bytes.Count(text, []byte{'['})+bytes.Count(text, []byte{'{'}) > MaxEventDepth && depth(text) > MaxEventDepth {
+		return false, true
+	}
+	return gjson.ValidBytes(text), false
+}
+
 // depth is how deep brackets outside strings nest. On text that is not JSON it is at least the depth of
 // the longest prefix that is.
 func depth(body []byte) int {
