@@ -259,3 +259,17 @@ func TestWaitsAsLongAsItIsTold(t *testing.T) {
 		})
 	}
 }
+
+// A preview shows as many events as it is asked for, what is wrong with rows in their place, and sends nothing.
+func TestPreview(t *testing.T) {
+	for n, want := range map[int]string{
+		0: "", 2: "{\"userId\":\"u000\"}\nline 2: bad_json: the line is no JSON object\n",
+		9: "{\"userId\":\"u000\"}\nline 2: bad_json: the line is no JSON object\n{\"userId\":\"u000\"}\n",
+	} {
+		var out strings.Builder
+		client := &http.Client{Transport: answers(func(string) (int, http.Header, string) { panic("something was sent") })}
+		err := importer.Preview(rows.NewJSONLines(strings.NewReader(lines(1)+"bad\n"+lines(1))), importer.Options{Client: client}, n, &out)
+		require.NoError(t, err)
+		require.Equal(t, want, out.String())
+	}
+}

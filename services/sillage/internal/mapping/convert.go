@@ -1,14 +1,13 @@
 package mapping
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/tidwall/gjson"
 
 	"github.com/sillage-cdp/sillage/services/sillage/internal/rows"
 )
@@ -32,8 +31,8 @@ type decimal struct {
 	comma bool // `1.234,50` rather than `1,234.50`
 }
 
-// plainNumber is what JSON takes, without an exponent and with any zeros in front.
-var plainNumber = regexp.MustCompile(`^-?\d+(\.\d+)?$`)
+// plainNumber is what JSON takes, without a sign or an exponent and with any zeros in front.
+var plainNumber = regexp.MustCompile(`^\d+(\.\d+)?$`)
 
 // parse gives a number in the form of JSON.
 func (d decimal) parse(text string) (string, error) {
@@ -43,8 +42,10 @@ func (d decimal) parse(text string) (string, error) {
 		group, point = ".", ","
 	}
 	text = strings.NewReplacer(group, "", " ", "", "\u00a0", "", "\u202f", "", "'", "", point, ".").Replace(text)
-	negative := strings.HasPrefix(text, "-")
-	text = strings.TrimLeft(text, "+-")
+	text, negative := strings.CutPrefix(text, "-")
+	if !negative {
+		text = strings.TrimPrefix(text, "+")
+	}
 	if strings.HasPrefix(text, ".") {
 		text = "0" + text
 	}
@@ -88,7 +89,7 @@ func asJSON(v rows.Value) (string, error) {
 	if v.JSON != "" && v.JSON[0] != '"' {
 		return v.JSON, nil
 	}
-	if !gjson.Valid(v.Text) {
+	if !json.Valid([]byte(v.Text)) { // which bounds how deep it nests
 		return "", errors.New("holds no JSON")
 	}
 	return v.Text, nil

@@ -93,6 +93,12 @@ func TestMappingsByExample(t *testing.T) {
 		"a date":                       {event("a: {column: a, time: date}"), "id,a\n7,2026-01-01\n", with(`"a":"2026-01-01T00:00:00.000Z"`)},
 		"lists and literals":           {event("a: [x, $a, $b, 3, true, 2026-01-01]"), "id,a,b\n7,y,\n", with(`"a":["x","y",3,true,"2026-01-01"]`)},
 		"where a row is from":          {event("a: $file.name, b: {column: row.line, as: integer}"), "id\n7\n", with(`"a":"crm.csv","b":2`)},
+		"signs, and what has no whole": {event("a: {column: a, as: number}, b: {column: b, as: number}, c: {column: c, as: integer}"), "id,a,b,c\n7,+5.10,-.5,-0012\n", with(`"a":5.10,"b":-0.5,"c":-12`)},
+		"a factor that is empty":       {event("a: {sum: [n, p]}"), "id,n,p\n7,2,1.25\n7,,9.5\n7,3,\n7,1,1\n", with(`"a":3.50`)},
+		"the first row, behind the others": {
+			event("a: {each: $n}, b: $n, c: {sum: [n]}, d: $n, e: {column: row.line, as: integer}"), "id,n\n7,1\n8,2\n9,3\n",
+			with(`"a":["1","2","3"],"b":"1","c":6,"d":"1","e":2`),
+		},
 		"a column called as a builtin": {event("a: $file.name"), "id,file.name\n7,mine\n", with(`"a":"mine"`)},
 	}
 	for name, c := range cases {
@@ -128,7 +134,14 @@ func TestWrongRowsAreExplained(t *testing.T) {
 		require.Contains(t, bad.Detail, `column "col"`)
 		require.NotContains(t, bad.Detail, "secret")
 	}
-	_, err := mapped(t, "event: {type: track, event: E, userId: $id, timestamp: $file.time, properties: {r: {sum: [col]}}}", "id,col\n7,secret\n")
+	for _, number := range []string{"+-5", "--5", "-+5", "5-", "-", "+", "1.2.3", "1e3", "0x1", "NaN", "\u0661", strings.Repeat("9", 41)} {
+		_, err := mapped(t, "event: {type: identify, userId: $id, timestamp: $file.time, traits: {a: {column: col, as: number}}}", "id,col\n7,"+number+"\n")
+		require.ErrorContains(t, err, "holds no number", number)
+	}
+	deep := strings.Repeat("[", 5_000_000)
+	_, err := mapped(t, "event: {type: identify, userId: $id, timestamp: $file.time, traits: {a: {column: col, as: json}}}", "id,col\n7,"+deep+"\n")
+	require.ErrorContains(t, err, "holds no JSON")
+	_, err = mapped(t, "event: {type: track, event: E, userId: $id, timestamp: $file.time, properties: {r: {sum: [col]}}}", "id,col\n7,secret\n")
 	require.ErrorContains(t, err, `column "col" holds no number`)
 }
 

@@ -3,6 +3,7 @@ package rows
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,12 +40,23 @@ func (j *JSONLines) Next() (Row, int, error) {
 		case len(object) == 0 && err != nil:
 			return nil, j.line, io.EOF
 		case len(object) == 0:
-		case object[0] != '{' || !gjson.ValidBytes(object):
+		case object[0] != '{' || !validJSON(object):
 			return nil, j.line, bad(BadJSON, "the line is no JSON object")
 		default:
 			return jsonRow(object), j.line, nil
 		}
 	}
+}
+
+// deepFrom is how many brackets text has that may nest too deep to be read by recursion.
+const deepFrom = 10_000
+
+// validJSON says whether text is JSON, and nests no deeper than encoding/json reads.
+func validJSON(text []byte) bool {
+	if bytes.Count(text, []byte{'['})+bytes.Count(text, []byte{'{'}) > deepFrom {
+		return json.Valid(text)
+	}
+	return gjson.ValidBytes(text)
 }
 
 // readLine reads one line whole into text. Of a line over MaxRow it keeps nothing and says so.

@@ -53,6 +53,68 @@ func TestBadRowsCostNothingElse(t *testing.T) {
 	require.Equal(t, []string{"2 one", "3 bad_row", "4 a \"quoted\"\nname", "6 bad_row", "7 bad_row", "8 six"}, got)
 }
 
+// Lines are counted as an editor counts them, also behind rows that cannot be read and over several lines.
+func TestLinesAfterBadRows(t *testing.T) {
+	long := strings.Repeat("x", rows.MaxRow+1)
+	deep := strings.Repeat("[", rows.MaxRow/2)
+	got, err := read(t, rows.NewJSONLines(strings.NewReader("\n"+long+"\n{\"a\":4}\n{\"a\":"+deep+"\n"+long+"\n\n{\"a\":8}\n"+long)), "a")
+	require.NoError(t, err)
+	require.Equal(t, []string{"2 line_too_long", "3 4", "4 bad_json", "5 line_too_long", "7 8", "8 line_too_long"}, got)
+
+	file, err := rows.NewCSV(strings.NewReader("a,b\n\n\"one\ntwo\",\"three\nfour\"x\n5,\"6\n7\",8\n9,9\n"), rows.CSVOptions{})
+	require.NoError(t, err)
+	got, err = read(t, file, "a")
+	require.NoError(t, err)
+	require.Equal(t, []string{"3 bad_row", "6 bad_row", "8 9"}, got)
+}
+
+// The bound is of one row, not of the file.
+func TestAFileMayBeLong(t *testing.T) {
+	const n = 9
+	row := strings.Repeat("x", 1<<20)
+	file, err := rows.NewCSV(strings.NewReader("name\n"+strings.Repeat(row+"\n", n)), rows.CSVOptions{})
+	require.NoError(t, err)
+	for range n {
+		r, _, err := file.Next()
+		require.NoError(t, err)
+		v, _ := r.Value("name")
+		require.Len(t, v.Text, len(row))
+	}
+	_, _, err = file.Next()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// A row that is kept stays as it is while others are read.
+func TestAClonedRowStays(t *testing.T) {
+	file, err := rows.NewCSV(strings.NewReader("a\n1\n2\n3\n"), rows.CSVOptions{})
+	require.NoError(t, err)
+	for _, from := range []rows.Reader{file, rows.NewJSONLines(strings.NewReader("{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n"))} {
+		first, _, err := from.Next()
+		require.NoError(t, err)
+		kept := first.Clone()
+		for range 2 {
+			_, _, err = from.Next()
+			require.NoError(t, err)
+		}
+		v, ok := kept.Value("a")
+		require.True(t, ok)
+		require.Equal(t, "1", v.Text)
+	}
+}
+
+// A header that names a column twice or not at all, and rows that do not fit the columns that were given.
+func TestColumnsAreWhatTheySay(t *testing.T) {
+	for text, want := range map[string]string{"a,b, a\n1,2,3\n": `"a" is there twice`, "a,,b\n": "column 2 has no name", "a\"b\n": "header"} {
+		_, err := rows.NewCSV(strings.NewReader(text), rows.CSVOptions{})
+		require.ErrorContains(t, err, want)
+	}
+	file, err := rows.NewCSV(strings.NewReader("1\n1,2,3\n1,2\n"), rows.CSVOptions{Columns: []string{"a", "b"}})
+	require.NoError(t, err)
+	got, err := read(t, file, "b")
+	require.NoError(t, err)
+	require.Equal(t, []string{"1 bad_row", "2 bad_row", "3 2"}, got)
+}
+
 func TestHowCSVIsWritten(t *testing.T) {
 	cases := map[string]struct {
 		text string
