@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,13 +58,20 @@ func newScene(t *testing.T) *scene {
 // tail begins to look on; what is written afterwards is seen.
 func (s *scene) tail(req *ingestv1.TailRequest) grpc.ServerStreamingClient[ingestv1.TailResponse] {
 	s.t.Helper()
+	stream, _ := s.tailUntil(req)
+	return stream
+}
+
+// tailUntil looks on until the function that it returns is called.
+func (s *scene) tailUntil(req *ingestv1.TailRequest) (grpc.ServerStreamingClient[ingestv1.TailResponse], context.CancelFunc) {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	s.t.Cleanup(cancel)
 	stream, err := s.client.Tail(ctx, req)
 	require.NoError(s.t, err)
 	_, err = stream.Header()
 	require.NoError(s.t, err)
-	return stream
+	return stream, cancel
 }
 
 type message interface{ MarshalVT() ([]byte, error) }
@@ -143,6 +151,8 @@ func TestTailIsBounded(t *testing.T) {
 	// Once its second is over, the next entry says how many were left out.
 	done := make(chan struct{})
 	var later errgroup.Group
+	var sent atomic.Int64
+	sent.Store(500)
 	later.Go(func() error {
 		for again := time.NewTicker(50 * time.Millisecond); ; {
 			select {
@@ -150,26 +160,43 @@ func TestTailIsBounded(t *testing.T) {
 				return nil
 			case <-again.C:
 			}
+			sent.Add(1)
 			if err := s.send(topics.Events, "bank", &eventv1.Event{Tenant: "bank", Source: "web", Name: "Seen", MessageId: "later"}); err != nil {
 				return err
 			}
 		}
 	})
-	for skipped := int64(0); skipped == 0; {
+	received, skipped := int64(0), int64(0)
+	for told := 0; told < 3; received++ {
 		entry, err := slow.Recv()
 		require.NoError(t, err)
-		skipped = entry.GetSkipped()
+		if entry.GetSkipped() > 0 {
+			told++
+			skipped += entry.GetSkipped()
+		}
 	}
+	require.LessOrEqual(t, received+skipped, sent.Load(), "each is missed once")
 	close(done)
 	require.NoError(t, later.Wait())
 
+	var last context.CancelFunc
 	for range tail.MaxTails - 1 {
-		s.tail(&ingestv1.TailRequest{Tenant: "bank"})
+		_, last = s.tailUntil(&ingestv1.TailRequest{Tenant: "bank"})
 	}
 	stream, err := s.client.Tail(t.Context(), &ingestv1.TailRequest{Tenant: "bank"})
 	require.NoError(t, err)
 	_, err = stream.Recv()
 	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+
+	last()
+	require.Eventually(t, func() bool {
+		stream, err := s.client.Tail(t.Context(), &ingestv1.TailRequest{Tenant: "bank"})
+		if err != nil {
+			return false
+		}
+		header, err := stream.Header()
+		return err == nil && header != nil
+	}, 30*time.Second, 50*time.Millisecond, "who goes makes room")
 }
 
 func TestWrongRequestsAreExplained(t *testing.T) {
