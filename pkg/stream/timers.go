@@ -114,7 +114,8 @@ func (t *task) sweepDone(fired, limit int) bool {
 func (t *task) fireTimers(limit int) int {
 	fired := 0
 	for !t.sweepDone(fired, limit) {
-		stored := t.storedDue(limit - fired)
+		page := limit - fired
+		stored := t.storedDue(page)
 		before := fired
 		for _, d := range stored {
 			// What has been set in this batch and is due earlier goes first.
@@ -126,6 +127,9 @@ func (t *task) fireTimers(limit int) int {
 				fired++
 			}
 			t.timers.advance(d.index)
+		}
+		if len(stored) == page {
+			continue // some of them were moved or cancelled: the store may have more that go first
 		}
 		fired = t.firePending(fired, limit, nil)
 		if fired == before && len(stored) == 0 {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -127,6 +128,93 @@ func TestSweepsAreBounded(t *testing.T) {
 	require.Zero(t, task.fireTimers(1000))
 	_, left := task.nextDue()
 	require.False(t, left)
+}
+
+// requireDueIndex compares the due index of a store with its timers.
+func requireDueIndex(t require.TestingT, s store) {
+	want, have := []string{}, []string{}
+	require.NoError(t, s.scan([]byte{kindTimer}, []byte{kindTimer + 1}, func(key, value []byte) bool {
+		_, k, id, err := splitStoreKey(key)
+		require.NoError(t, err)
+		timer, err := parseTimerValue(value)
+		require.NoError(t, err)
+		want = append(want, string(appendDueKey(nil, timer.due, k, string(id)))+string(value))
+		return true
+	}))
+	require.NoError(t, s.scan([]byte{kindDue}, []byte{kindDue + 1}, func(key, value []byte) bool {
+		have = append(have, string(key)+string(value))
+		return true
+	}))
+	slices.Sort(want)
+	require.Equal(t, want, have)
+}
+
+// TestDueIndexIsExact: whatever is set, moved and cancelled between sweeps and within them, however many are
+// due at the same time, wherever a sweep ends and whether its batch is kept, the index has each timer of the
+// store once, and a sweep fires what is due first, up to its limit.
+func TestDueIndexIsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		top := alarmTopology()
+		s := newMemStore()
+		task := newTask(&top, 0, s)
+		now := time.Unix(1_700_000_000, 0)
+		due := map[string]int64{} // key + id → due
+		committed := map[string]int64{}
+		change := func() {
+			for range rapid.IntRange(0, 3).Draw(t, "changes") {
+				key, from := fmt.Sprint("k", rapid.IntRange(0, 1).Draw(t, "key")), rapid.IntRange(0, 400).Draw(t, "from")
+				in, off := rapid.IntRange(-3, 3).Draw(t, "in"), rapid.IntRange(0, 4).Draw(t, "off") == 0
+				many := rapid.IntRange(1, 300).Draw(t, "many")
+				for id := from; id < from+many; id++ {
+					value := fmt.Sprintf("t%03d %d", id, in)
+					name := fmt.Sprintf("%s t%03d", key, id)
+					if due[name] = now.Unix() + int64(in); off {
+						value = fmt.Sprintf("t%03d off", id)
+						delete(due, name)
+					}
+					task.process(&Record{Topic: "in", Key: []byte(key), Value: []byte(value)})
+				}
+			}
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "batches") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "wait")) * time.Second)
+			task.begin(now)
+			change()
+			limit := rapid.IntRange(1, 400).Draw(t, "limit")
+			fired := task.fireTimers(limit)
+			last := int64(0)
+			outputs := task.takeOutputs()
+			require.Len(t, outputs, fired)
+			for _, out := range outputs {
+				var id string
+				var at int64
+				_, err := fmt.Sscan(string(out.value), &id, &at)
+				require.NoError(t, err)
+				require.GreaterOrEqual(t, at, last)
+				require.Equal(t, due[string(out.key)+" "+id], at, "fired as it was set last, and once")
+				delete(due, string(out.key)+" "+id)
+				last = at
+			}
+			for name, at := range due {
+				require.GreaterOrEqual(t, at, last, name)
+				require.True(t, fired == limit || at > now.Unix(), "%s was due", name)
+			}
+			change()
+			if rapid.IntRange(0, 3).Draw(t, "end") == 0 {
+				task.abort()
+				due = maps.Clone(committed)
+			} else {
+				require.NoError(t, task.commit(0))
+				committed = maps.Clone(due)
+			}
+			requireDueIndex(t, s)
+			first, ok := task.nextDue()
+			require.Equal(t, len(due) > 0, ok)
+			if ok {
+				require.Equal(t, slices.Min(slices.Collect(maps.Values(due))), first.Unix())
+			}
+		}
+	})
 }
 
 // TestSweepsAreBoundedInTime: when its time is over a sweep ends with the timer in hand, wherever that came
