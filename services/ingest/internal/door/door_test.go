@@ -54,6 +54,9 @@ func TestRefusals(t *testing.T) {
 	other := event(track, "E0", "loop")
 	other.Tenant = "globex"
 	require.Zero(t, d.Admit(other, r, Visit{Now: now}), "the same id of another tenant is another identity")
+	device := event(track, "E0", "loop")
+	device.Identifiers[0].Namespace = "anonymous_id"
+	require.Zero(t, d.Admit(device, r, Visit{Now: now}), "and so is one of another kind")
 }
 
 func TestPlan(t *testing.T) {

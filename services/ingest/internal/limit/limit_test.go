@@ -96,6 +96,41 @@ func TestQuotaOutlivesADefinition(t *testing.T) {
 	require.Nil(t, quotas.For("a", Rates{}, start))
 }
 
+// A batch of more than a bucket holds passes when it is full, and takes all of it; a bucket that is made
+// smaller does not refuse for ever what was asked of it before.
+func TestABatchLargerThanItsBucket(t *testing.T) {
+	var quotas Quotas
+	q := quotas.For("a", Rates{Events: Rate{PerSecond: 1, Burst: 10}}, start)
+	wait, _ := Take(start, Events, 1000, q)
+	require.Zero(t, wait)
+	wait, _ = Take(start, Events, 1000, q)
+	require.Equal(t, 10*time.Second, wait, "not at once, and not never")
+	wait, _ = Take(start.Add(10*time.Second), Events, 1000, q)
+	require.Zero(t, wait)
+	require.Equal(t, time.Second, delay(q.buckets[Events].ReserveN(start, 11), start), "what can never be met is asked for again, not let through")
+}
+
+// A name is known for a day and no longer than two after it was used, however often others come.
+func TestNamesAreForgotten(t *testing.T) {
+	set := new(Names).For("a/web")
+	require.True(t, set.Admit(start, 1, 2))
+	require.True(t, set.Admit(start, 2, 2))
+	for hour := range 24 {
+		require.False(t, set.Admit(start.Add(time.Duration(hour)*time.Hour), 3, 2), hour)
+	}
+	for hour := 24; hour < 48; hour++ {
+		require.True(t, set.Admit(start.Add(time.Duration(hour)*time.Hour), 1, 2), hour)
+		require.False(t, set.Admit(start.Add(time.Duration(hour)*time.Hour), 3, 2), hour)
+	}
+	require.True(t, set.Admit(start.Add(48*time.Hour), 3, 2), "2 was not used")
+	require.False(t, set.Admit(start.Add(48*time.Hour), 2, 2))
+	require.Equal(t, 2, set.Len())
+	// A silence of a day and a half does not forget what was used last; one of two days forgets everything.
+	require.True(t, set.Admit(start.Add(84*time.Hour), 3, 1))
+	require.True(t, set.Admit(start.Add(140*time.Hour), 4, 1))
+	require.Equal(t, 1, set.Len())
+}
+
 func TestOneHotIdentityStarvesNobody(t *testing.T) {
 	h := NewIdentities()
 	seed := maphash.MakeSeed()

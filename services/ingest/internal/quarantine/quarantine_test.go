@@ -129,6 +129,37 @@ func TestReplay(t *testing.T) {
 	require.Zero(t, report)
 }
 
+// What is set aside anew says what is wrong with it by the plan of today, and is not read again by the run
+// that set it aside; what was history when it came still is.
+func TestWhatIsKeptSaysWhy(t *testing.T) {
+	s := newScene(t)
+	past := event("web", "past", now, `{"id":1}`)
+	past.Historical = true
+	var bad []*eventv1.Event
+	for i := range 1200 { // more than a batch: the run reads while it writes
+		bad = append(bad, event("web", fmt.Sprint("bad-", i), now, `{}`))
+	}
+	s.aside(append(bad, past)...)
+	numbers := planOf(t, `{"required":["id"]}`, definitionv1.PlanMode_PLAN_MODE_REJECT)
+	report, err := s.run(quarantine.Replay{Plan: numbers}, s.writer)
+	require.NoError(t, err)
+	require.Equal(t, quarantine.Report{Read: 1201, LetIn: 1, Kept: 1200}, report)
+	require.True(t, s.letIn(1)["past"].GetHistorical())
+	anew := 0
+	for _, r := range s.records(topics.Quarantine, 2401) {
+		var kept planv1.QuarantinedEvent
+		require.NoError(t, kept.UnmarshalVT(r.Value))
+		if len(kept.GetViolation().GetIssues()) == 0 {
+			continue // as it was set aside first
+		}
+		anew++
+		require.Equal(t, planv1.Action_ACTION_QUARANTINED, kept.GetViolation().GetAction())
+		require.Equal(t, kept.GetEvent().GetMessageId(), kept.GetViolation().GetMessageId())
+		require.Equal(t, "/id", kept.GetViolation().GetIssues()[0].GetPath())
+	}
+	require.Equal(t, 1200, anew)
+}
+
 // cut writes a number of batches and then no more.
 type cut struct {
 	quarantine.Writer
