@@ -272,24 +272,28 @@ func (o *overlay) storeKey(table int, key []byte, name string) []byte {
 }
 
 // dueChanges appends the writes of the due index that go with the changes of timers, and returns the
-// smallest index key that was put, nil if none was. What lies in cleared is deleted as one.
+// smallest index key of a timer that was set, nil if none was. What lies in cleared is deleted as one.
 func (o *overlay) dueChanges(dst []write, cleared span) (writes []write, lowest []byte) {
 	if cleared.to != nil {
 		dst = append(dst, write{key: cleared.from, end: cleared.to})
 	}
 	for _, k := range o.order {
 		k.tables[tableTimer].each(func(e *entry) {
-			if !e.dirty || e.unchanged() {
+			if !e.dirty {
 				return
 			}
-			if old, err := parseTimerValue(e.base); e.base != nil && err == nil {
+			same := e.unchanged()
+			if old, err := parseTimerValue(e.base); !same && e.base != nil && err == nil {
 				if key := o.dueKey(old.due, k.key, e.name); !cleared.covers(key) {
 					dst = append(dst, write{key: key})
 				}
 			}
 			if now, err := parseTimerValue(e.value); e.value != nil && err == nil {
+				// One that is back as it was has its place still, but the sweep may have passed it, and cleared it.
 				key := o.dueKey(now.due, k.key, e.name)
-				dst = append(dst, write{key: key, value: e.value})
+				if !same || cleared.covers(key) {
+					dst = append(dst, write{key: key, value: e.value})
+				}
 				if lowest == nil || bytes.Compare(key, lowest) < 0 {
 					lowest = key
 				}

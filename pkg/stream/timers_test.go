@@ -217,6 +217,38 @@ func TestDueIndexIsExact(t *testing.T) {
 	})
 }
 
+// TestATimerThatIsSetBackFires: a timer that a sweep passes, because it was moved or has fired, and that is set
+// in the same batch as it was before, is due as before. Many at once are cleared as a range.
+func TestATimerThatIsSetBackFires(t *testing.T) {
+	top := alarmTopology()
+	for _, many := range []int{1, 2 * sweptRange} {
+		s := newMemStore()
+		task := newTask(&top, 0, s)
+		now := time.Unix(1_700_000_000, 0)
+		set := func(seconds int) {
+			for i := range many {
+				task.process(&Record{Topic: "in", Key: []byte("k"), Value: fmt.Appendf(nil, "t%d %d", i, seconds)})
+			}
+		}
+		task.begin(now)
+		set(0)
+		require.NoError(t, task.commit(0))
+		task.begin(now)
+		set(5)
+		require.Zero(t, task.fireTimers(1000))
+		set(0)
+		require.NoError(t, task.commit(0))
+		requireDueIndex(t, s)
+		for range 2 {
+			task.begin(now)
+			require.Equal(t, many, task.fireTimers(1000))
+			set(0) // what has fired is set once more, for the same time
+			require.NoError(t, task.commit(0))
+			requireDueIndex(t, s)
+		}
+	}
+}
+
 // TestSweepsAreBoundedInTime: when its time is over a sweep ends with the timer in hand, wherever that came
 // from, and the next goes on after it.
 func TestSweepsAreBoundedInTime(t *testing.T) {
