@@ -49,8 +49,7 @@ func newBooking(deadLetters string, until int64, keep []balance.Hour) *booking {
 func stageOf(deadLetters string) string { return strings.TrimSuffix(deadLetters, ".dlq") }
 
 // book reads what came in up to now, then which dead letters were put back, and then all that may account
-// for it. It keeps the ids of the hours
-// that are given.
+// for it. It keeps the ids of the hours that are given.
 func (c *Check) book(ctx context.Context, admin *kadm.Client, until int64, keep []balance.Hour) (*log, error) {
 	b := newBooking(c.cfg.DeadLetters, until, keep)
 	others := []string{c.cfg.DeadLetters}
