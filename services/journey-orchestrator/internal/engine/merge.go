@@ -103,10 +103,23 @@ func (t *Turn) Merge(src *person.Person) {
 	t.inherit(src)
 	t.mergePassages(src)
 	t.mergeHistories(src)
-	note := t.noteOf(src.ID)
-	note.Done = true
-	dst.MergesChanged()
+	t.mergeNotes(src)
 	t.release()
+}
+
+// mergeNotes notes that the state of src was taken over, and with it that of the profiles which src itself
+// had taken over. Those announced to src and still on their way come here now: under which names their
+// merges go, only src was told.
+func (t *Turn) mergeNotes(src *person.Person) {
+	for _, theirs := range src.Merges().GetMerges() {
+		note := t.noteOf(theirs.GetFromProfileId())
+		if note.GetMergeId() == "" {
+			note.MergeId = theirs.GetMergeId()
+		}
+		note.Done = note.GetDone() || theirs.GetDone()
+	}
+	t.noteOf(src.ID).Done = true
+	t.person.MergesChanged()
 }
 
 // inherit takes over memberships and scores that the survivor does not have.
@@ -171,8 +184,11 @@ func (t *Turn) moveIn(src *person.Person, inst *journeyv1.Instance) {
 	t.setTimer(inst)
 }
 
-// mergeHistories joins what is remembered of past passages, those that the merge ended included. The older first entry decides by which
-// profile id splits hash.
+// mergeHistories joins what is remembered of past passages. The older first entry decides by which profile
+// id splits hash.
+//
+// A passage that the merge ended is no past: had the two been one person from the start, it would not have
+// been. Its end counts only if the journey is left without passage and past, which bounds re-entry then.
 func (t *Turn) mergeHistories(src *person.Person) {
 	for _, theirs := range src.Histories().GetJourneys() {
 		ours := t.person.EnsureHistory(theirs.GetJourney(), t.tenant.gone)
@@ -183,8 +199,11 @@ func (t *Turn) mergeHistories(src *person.Person) {
 		ours.Entries += theirs.GetEntries()
 	}
 	for _, s := range t.Steps {
-		if s.GetAction() == journeyv1.StepAction_STEP_ACTION_EXITED {
-			t.person.EnsureHistory(s.GetJourney(), t.tenant.gone).LastExitedMs = t.nowMs()
+		if s.GetAction() != journeyv1.StepAction_STEP_ACTION_EXITED || t.person.Instance(s.GetJourney()) != nil {
+			continue
+		}
+		if past := t.person.EnsureHistory(s.GetJourney(), t.tenant.gone); past.GetLastExitedMs() == 0 {
+			past.LastExitedMs = t.nowMs()
 		}
 	}
 }

@@ -139,6 +139,8 @@ type model struct {
 	sends []*deliveryv1.Send
 	last  map[string]*journeyv1.JourneyStep // by instance
 	ids   map[string]bool
+	// entered is when each passage began, by instance.
+	entered map[string]int64
 }
 
 func (m *model) root(profile string) string {
@@ -165,12 +167,13 @@ func TestInvariants(t *testing.T) {
 func runHistory(t *rapid.T, ops []op, caps []capRule, policy string, partitions int32) []string {
 	m := &model{
 		t: t, w: newWorld(t, time.Date(2026, 10, 23, 9, 0, 0, 0, time.UTC), partitions), caps: caps,
-		into: map[string]string{}, in: map[string]bool{}, last: map[string]*journeyv1.JourneyStep{}, ids: map[string]bool{},
+		into: map[string]string{}, in: map[string]bool{}, last: map[string]*journeyv1.JourneyStep{}, ids: map[string]bool{}, entered: map[string]int64{},
 	}
 	m.w.define(policy + "---" + journeys)
 	for _, o := range ops {
 		m.apply(o)
 		m.observe()
+		m.oldestGoesOn()
 		if o.kind == "buy" {
 			m.nobodyLeft(m.root(o.profile))
 		}
@@ -281,6 +284,7 @@ func (m *model) step(s *journeyv1.JourneyStep) {
 	require.NotEqual(m.t, journeyv1.StepAction_STEP_ACTION_EXITED, before.GetAction(), "a passage ends once")
 	if s.GetAction() == journeyv1.StepAction_STEP_ACTION_ENTERED {
 		require.Nil(m.t, before, "a passage begins once")
+		m.entered[s.GetInstanceId()] = s.GetAtMs()
 		for id, other := range m.last {
 			same := other.GetJourney() == s.GetJourney() && m.root(other.GetProfileId()) == m.root(s.GetProfileId())
 			require.False(m.t, same && other.GetAction() != journeyv1.StepAction_STEP_ACTION_EXITED, "entered %s while %s is under way", s.GetJourney(), id)
@@ -360,6 +364,33 @@ func (m *model) underCap(c capRule, s *deliveryv1.Send) {
 		}
 	}
 	require.LessOrEqual(m.t, n, c.max, "cap %+v", c)
+}
+
+// oldestGoesOn: of all passages through a journey for once in a life that pieces of a person began, the
+// oldest is under way until it ends by itself, whatever was merged in between and in whatever order.
+func (m *model) oldestGoesOn() {
+	type way struct{ person, journey string }
+	oldest, over := map[way]string{}, map[way]bool{}
+	for id, s := range m.last {
+		w := way{m.root(s.GetProfileId()), s.GetJourney()}
+		if have, ok := oldest[w]; !ok || m.entered[id] < m.entered[have] {
+			oldest[w] = id
+		}
+		over[w] = over[w] || (s.GetAction() == journeyv1.StepAction_STEP_ACTION_EXITED && s.GetReason() != "merged")
+	}
+	for w, id := range oldest {
+		if w.journey == "again" || over[w] {
+			continue
+		}
+		n := 0
+		for other, s := range m.last {
+			if s.GetJourney() == w.journey && m.root(s.GetProfileId()) == w.person && s.GetAction() != journeyv1.StepAction_STEP_ACTION_EXITED {
+				n++
+				require.Equal(m.t, m.entered[id], m.entered[other], "passage %s of %s goes on, and not the older %s", other, w.journey, id)
+			}
+		}
+		require.Equal(m.t, 1, n, "passages of %s through %s that are under way", w.person, w.journey)
+	}
 }
 
 // nobodyLeft: after the goal no passage of the person is under way.
