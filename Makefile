@@ -104,7 +104,7 @@ faults: engines engines-kafka ## Crash and fault scenarios at full length, and a
 	trap 'rm -f "$$SILLAGE_FAULTS_REPORT"' EXIT
 	code=0
 	SILLAGE_FAULTS=full SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 150m ./tests/e2e/faults/... || code=$$?
-	SILLAGE_FAULTS=full SILLAGE_CRASH_ITERATIONS=300 $(GO) test -count=1 -timeout 60m ./pkg/embedded/kafka/... ./pkg/stream/... ./services/ingest/app/... ./tests/e2e/scenarios/... || code=$$?
+	SILLAGE_FAULTS=full SILLAGE_CRASH_ITERATIONS=300 $(GO) test -count=1 -timeout 100m ./pkg/embedded/kafka/... ./pkg/stream/... ./services/ingest/app/... ./tests/e2e/scenarios/... || code=$$?
 	SILLAGE_TEST_KAFKA=apache $(GO) test -count=1 -timeout 30m -run TestCrash ./tests/e2e/scenarios/... || code=$$?
 	$(GO) run ./tests/e2e/cmd/faults "$$SILLAGE_FAULTS_REPORT" || code=$$?
 	exit $$code
