@@ -20,7 +20,7 @@
 //     TestRestoreWaitsForOpenTransaction,
 //     TestRunnerCountsExactlyOnceAcrossRestart).
 //  4. Durable timers: each fires once, in order of due time, by the injected clock, in bounded sweeps
-//     (TestTimersFireOnceInOrder, TestMillionTimers, TestSweepsAreBounded,
+//     (TestTimersFireOnceInOrder, TestSweepsAreBounded, TestR11Timers of tests/e2e/faults,
 //     TestTimersOfAnEarlierRunAreNotSkipped).
 //  5. No record stops a partition: what cannot be handled is undone and goes to the dead letters in the
 //     same transaction, with its reason, place and bytes (TestDriverDeadLettersUndoTheRecordAlone; the

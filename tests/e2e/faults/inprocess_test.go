@@ -28,6 +28,7 @@ type inside struct {
 	clock    clock.Clock
 	network  *network.Network
 	tune     func(*stream.Config) // may be nil
+	hooks    []kgo.Hook           // of its Kafka clients
 
 	runner *stream.Runner
 
@@ -41,7 +42,7 @@ func newInside(t testing.TB, topology stream.Topology, brokers []string) *inside
 	return &inside{t: t, topology: topology, brokers: brokers, dir: t.TempDir(), clock: clock.System{}, network: network.New(nil)}
 }
 
-// insideConfig finds out soon that an instance is gone.
+// config finds out soon that an instance is gone.
 func (i *inside) config() stream.Config {
 	cfg := stream.Config{
 		Kafka:   kafka.Config{Brokers: i.brokers, Partitions: 1, Replication: -1},
@@ -58,7 +59,7 @@ func (i *inside) start() {
 	i.t.Helper()
 	runner, err := stream.NewRunner(i.topology, i.config(), stream.Deps{
 		Clock: i.clock, Logger: slog.New(slog.NewTextHandler(i, &slog.HandlerOptions{Level: slog.LevelWarn})), Telemetry: telemetry.Nop(),
-		KafkaOptions: []kgo.Opt{kgo.Dialer(i.network.Dial)},
+		KafkaOptions: []kgo.Opt{kgo.Dialer(i.network.Dial), kgo.WithHooks(i.hooks...)},
 		OnRestore: func(stream.RestoreProgress) {
 			i.mu.Lock()
 			defer i.mu.Unlock()
