@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -45,9 +43,8 @@ type planSource struct {
 // planDraftCmd is `sillage plan draft`.
 type planDraftCmd struct {
 	planSource
-	Days       int    `help:"How many days back to look." default:"30"`
-	ClickHouse string `name:"clickhouse" help:"Address of ClickHouse's HTTP interface." default:"127.0.0.1:8123" env:"SILLAGE_CLICKHOUSE__ADDR"`
-	Database   string `help:"Database." default:"sillage"`
+	clickHouse
+	Days int `help:"How many days back to look." default:"30"`
 }
 
 // Run prints the plan as YAML that apply reads.
@@ -92,7 +89,7 @@ func (c *planDraftCmd) from(more string) string {
 }
 
 func (c *planDraftCmd) eventsQuery() string {
-	return "SELECT type, event AS name, toFloat64(count()) AS count FROM " + c.from("") + " GROUP BY type, name FORMAT JSONEachRow"
+	return "SELECT type, event AS name, toFloat64(count()) AS count FROM " + c.from("") + " GROUP BY type, name"
 }
 
 func (c *planDraftCmd) propertiesQuery() string {
@@ -101,7 +98,7 @@ func (c *planDraftCmd) propertiesQuery() string {
 	}
 	return "SELECT type, event AS name, member.1 AS path, groupUniqArray(20)(member.2) AS kinds, toFloat64(count()) AS count FROM (" +
 		part("properties", " AND type NOT IN ('identify', 'group')") + " UNION ALL " + part("traits", " AND type IN ('identify', 'group')") +
-		") GROUP BY type, name, path ORDER BY type, name, path FORMAT JSONEachRow"
+		") GROUP BY type, name, path ORDER BY type, name, path"
 }
 
 // draftRow is a row of either query.
@@ -115,30 +112,18 @@ type draftRow struct {
 
 // rows runs a query and hands on its rows.
 func (c *planDraftCmd) rows(ctx context.Context, query string, each func(draftRow)) error {
-	target := url.URL{Scheme: "http", Host: c.ClickHouse, Path: "/", RawQuery: url.Values{"database": {c.Database}}.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), strings.NewReader(query))
-	if err != nil {
-		return fmt.Errorf("making the request: %w", err)
-	}
-	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // drain closes it
-	if err != nil {
-		return fmt.Errorf("nothing answers at %s: start `sillage up`, or name the address with --clickhouse (%w)", c.ClickHouse, err)
-	}
-	defer drain(resp.Body)
-	if resp.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		return errors.Join(errors.New(strings.TrimSpace(string(text))), err)
-	}
-	decoder := json.NewDecoder(bufio.NewReader(resp.Body))
-	for {
-		var row draftRow
-		if err := decoder.Decode(&row); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("reading the answer: %w", err)
+	return c.ask(ctx, query, "JSONEachRow", func(answer io.Reader) error {
+		decoder := json.NewDecoder(bufio.NewReader(answer))
+		for {
+			var row draftRow
+			if err := decoder.Decode(&row); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err //nolint:wrapcheck // ask says what it was
+			}
+			each(row)
 		}
-		each(row)
-	}
+	})
 }
 
 // planReplayCmd is `sillage plan replay`.

@@ -33,7 +33,7 @@ func TestPlanDraft(t *testing.T) {
 	} {
 		require.NoError(t, conn.Exec(t.Context(), "INSERT INTO events SELECT "+row))
 	}
-	command := planDraftCmd{planSource: planSource{Tenant: "demo", Source: "web"}, Days: 30, ClickHouse: server.Addr, Database: server.Database}
+	command := planDraftCmd{planSource: planSource{Tenant: "demo", Source: "web"}, Days: 30, clickHouse: clickHouse{Addr: server.Addr, Database: server.Database}}
 	var out, errs bytes.Buffer
 	require.NoError(t, command.Run(t.Context(), Streams{Out: &out, Err: &errs}))
 	require.Empty(t, errs.String())
@@ -87,6 +87,6 @@ spec:
 	require.ErrorContains(t, command.Run(t.Context(), Streams{Out: &out, Err: &errs}), "nothing was seen of this source")
 	command.Source = "web' OR 1=1 --"
 	require.ErrorContains(t, command.Run(t.Context(), Streams{Out: &out, Err: &errs}), "is not a name")
-	command.Source, command.ClickHouse = "web", "127.0.0.1:1"
+	command.Source, command.Addr = "web", "127.0.0.1:1"
 	require.ErrorContains(t, command.Run(t.Context(), Streams{Out: &out, Err: &errs}), "start `sillage up`")
 }
