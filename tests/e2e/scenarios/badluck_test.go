@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sillage-cdp/sillage/tests/e2e/process"
 	"github.com/sillage-cdp/sillage/tests/e2e/stack"
 )
 
@@ -28,14 +29,14 @@ func fails(t *testing.T, s *stack.Stack) string {
 }
 
 // gaveUp waits for the end of a process that cannot work.
-func gaveUp(t *testing.T, process *stack.Process) string {
+func gaveUp(t *testing.T, up *process.Process) string {
 	t.Helper()
 	begun := time.Now()
-	code := process.Wait(t, gives)
+	code := up.Wait(t, gives)
 	t.Logf("gave up after %s", time.Since(begun).Round(time.Millisecond))
-	require.Equal(t, 1, code, process.Output())
-	require.NotContains(t, process.Output(), "goroutine ", "it panics")
-	return process.Output()
+	require.Equal(t, 1, code, up.Output())
+	require.NotContains(t, up.Output(), "goroutine ", "it panics")
+	return up.Output()
 }
 
 // silent listens and answers nothing to anybody.

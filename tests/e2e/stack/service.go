@@ -1,13 +1,13 @@
 package stack
 
 import (
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sillage-cdp/sillage/tests/e2e/process"
 )
 
 // Service is one service of the stack as a process of its own, beside `sillage up`.
@@ -19,17 +19,14 @@ type Service struct {
 	stack   *Stack
 	binary  string
 	env     []string
-	process *Process
+	process *process.Process
 }
 
 // BuildService builds the binary of a service for the test and returns its path.
 func BuildService(t testing.TB, name string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), name)
-	cmd := exec.Command("go", "build", "-o", binary, "./services/"+name+"/cmd/"+name)
-	cmd.Dir = built.root
-	out, err := cmd.CombinedOutput()
-	require.NoErrorf(t, err, "building %s:\n%s", name, out)
+	require.NoError(t, process.Build(built.Root, "./services/"+name+"/cmd/"+name, binary))
 	return binary
 }
 
@@ -49,7 +46,7 @@ func (v *Service) Start() {
 	cmd := v.stack.command()
 	cmd.Path, cmd.Args = v.binary, []string{v.binary}
 	cmd.Env = append(cmd.Env, v.env...)
-	v.process = launch(v.t, cmd)
+	v.process = process.Launch(v.t, cmd)
 	require.Eventually(v.t, func() bool { return v.process.Ended() || readyAt(v.Ops) }, ReadyWithin, tick, "%s is not ready", filepath.Base(v.binary))
 	require.Falsef(v.t, v.process.Ended(), "%s ended instead of getting ready:\n%s", filepath.Base(v.binary), v.process.Output())
 }
@@ -62,12 +59,4 @@ func (v *Service) Terminate() {
 }
 
 // Complaints are the lines that it has logged as errors since it started.
-func (v *Service) Complaints() []string {
-	var lines []string
-	for line := range strings.Lines(v.process.Output()) {
-		if strings.Contains(line, `"level":"ERROR"`) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
+func (v *Service) Complaints() []string { return v.process.Lines(`"level":"ERROR"`) }

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sillage-cdp/sillage/tests/e2e/process"
 )
 
 const (
@@ -50,7 +52,7 @@ type Stack struct {
 	t       testing.TB
 	options Options
 	conn    *grpc.ClientConn
-	process *Process
+	process *process.Process
 }
 
 // New takes free ports; nothing runs yet. What still runs when the test ends is killed.
@@ -77,19 +79,19 @@ func New(t testing.TB, options Options) *Stack {
 }
 
 // Launch runs `sillage up` and does not wait for anything.
-func (s *Stack) Launch() *Process {
+func (s *Stack) Launch() *process.Process {
 	s.t.Helper()
-	s.process = launch(s.t, s.command(append(s.upFlags(), s.options.Flags...)...))
+	s.process = process.Launch(s.t, s.command(append(s.upFlags(), s.options.Flags...)...))
 	return s.process
 }
 
 // Start runs `sillage up` and waits until it is ready.
 func (s *Stack) Start() {
 	s.t.Helper()
-	process := s.Launch()
-	require.Eventually(s.t, func() bool { return process.Ended() || s.ready() }, ReadyWithin, tick,
+	up := s.Launch()
+	require.Eventually(s.t, func() bool { return up.Ended() || s.ready() }, ReadyWithin, tick,
 		"sillage up is not ready")
-	require.Falsef(s.t, process.Ended(), "sillage up ended instead of getting ready:\n%s", process.Output())
+	require.Falsef(s.t, up.Ended(), "sillage up ended instead of getting ready:\n%s", up.Output())
 }
 
 func (s *Stack) ready() bool { return readyAt(s.Ports.Ops) }
@@ -107,13 +109,12 @@ func readyAt(ops string) bool {
 // Kill ends the process with SIGKILL and waits until it is gone.
 func (s *Stack) Kill() {
 	if s.process != nil {
-		s.process.Signal(syscall.SIGKILL)
-		<-s.process.done
+		s.process.Kill()
 	}
 }
 
 // Process is the run that was launched last.
-func (s *Stack) Process() *Process { return s.process }
+func (s *Stack) Process() *process.Process { return s.process }
 
 // Terminate ends the process with SIGTERM, and fails the test if it does not end well in time.
 func (s *Stack) Terminate() {
@@ -131,14 +132,14 @@ func (s *Stack) upFlags() []string {
 
 // command is a sillage with an environment that holds no setting but the test's own.
 func (s *Stack) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(built.binary, args...)
+	cmd := exec.Command(built.Binary, args...)
 	for _, pair := range os.Environ() {
 		if name, _, _ := strings.Cut(pair, "="); !strings.HasPrefix(name, "SILLAGE_") || name == "SILLAGE_CLICKHOUSE_LIB" {
 			cmd.Env = append(cmd.Env, pair)
 		}
 	}
 	cmd.Env = append(cmd.Env, s.options.Env...)
-	cmd.Dir = built.root
+	cmd.Dir = built.Root
 	return cmd
 }
 

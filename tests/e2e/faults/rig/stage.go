@@ -1,21 +1,20 @@
 package rig
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sillage-cdp/sillage/tests/e2e/process"
 )
 
 const (
@@ -30,8 +29,9 @@ type Instance struct {
 	Name    string
 	DataDir string
 
-	run  *Run
-	proc *process
+	run    *Run
+	proc   *process.Process
+	states *states // of this run
 }
 
 // Instance prepares an instance of a stage ("first" or "second"); nothing runs yet. What still runs when
@@ -49,70 +49,63 @@ func (i *Instance) Topology() string { return i.run.Prefix + "-" + i.Stage }
 // Start runs the instance as a process and does not wait for anything.
 func (i *Instance) Start() {
 	i.run.t.Helper()
-	i.proc = launch(i.run.t, exec.Command(built,
+	cmd := exec.Command(built.Binary,
 		"--brokers", strings.Join(i.run.Broker.Addrs, ","), "--prefix", i.run.Prefix, "--stage", i.Stage,
 		"--data-dir", i.DataDir, "--instance", i.Name,
-		"--session-timeout", i.run.Session.String(), "--transaction-timeout", i.run.Transaction.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch)))
+		"--session-timeout", i.run.Session.String(), "--transaction-timeout", i.run.Transaction.String(), "--max-batch", strconv.Itoa(i.run.MaxBatch))
+	i.states = &states{}
+	cmd.Stdout = i.states
+	i.proc = process.Launch(i.run.t, cmd)
 }
 
 // Running says whether it has a process.
-func (i *Instance) Running() bool { return i.proc != nil && !i.proc.ended() }
+func (i *Instance) Running() bool { return i.proc != nil && !i.proc.Ended() }
 
 // Kill is kill -9.
 func (i *Instance) Kill() {
 	i.run.t.Helper()
-	require.True(i.run.t, i.Running(), "%s %s ended by itself:\n%s", i.Stage, i.Name, i.proc.logs.String())
-	i.proc.signal(syscall.SIGKILL)
-	<-i.proc.done
+	require.True(i.run.t, i.Running(), "%s %s ended by itself:\n%s", i.Stage, i.Name, i.proc.Output())
+	i.proc.Kill()
 }
 
 // Freeze is SIGSTOP, Thaw is SIGCONT.
-func (i *Instance) Freeze() { i.proc.signal(syscall.SIGSTOP) }
+func (i *Instance) Freeze() { i.proc.Signal(syscall.SIGSTOP) }
 
 // Thaw lets a frozen process go on.
-func (i *Instance) Thaw() { i.proc.signal(syscall.SIGCONT) }
+func (i *Instance) Thaw() { i.proc.Signal(syscall.SIGCONT) }
 
 // Stop is SIGTERM; it waits for the end and fails the test if that is not in order.
 func (i *Instance) Stop() {
 	i.run.t.Helper()
-	i.proc.signal(syscall.SIGTERM)
-	select {
-	case <-i.proc.done:
-	case <-time.After(stopWithin):
-		require.Failf(i.run.t, "an instance does not end", "%s %s after %s:\n%s", i.Stage, i.Name, stopWithin, i.proc.logs.String())
-	}
-	require.Equal(i.run.t, 0, i.proc.cmd.ProcessState.ExitCode(), "%s %s ended badly:\n%s", i.Stage, i.Name, i.proc.logs.String())
+	i.proc.Signal(syscall.SIGTERM)
+	require.Equal(i.run.t, 0, i.proc.Wait(i.run.t, stopWithin), "%s %s ended badly:\n%s", i.Stage, i.Name, i.proc.Output())
 }
 
 // Ready says whether it said last that it is ready.
-func (i *Instance) Ready() bool { return i.proc.state() == "ready" }
+func (i *Instance) Ready() bool {
+	i.states.mu.Lock()
+	defer i.states.mu.Unlock()
+	return i.states.last == "ready"
+}
 
 // Changes is how often it has said that it became ready or stopped being it.
 func (i *Instance) Changes() int {
-	i.proc.mu.Lock()
-	defer i.proc.mu.Unlock()
-	return i.proc.changes
+	i.states.mu.Lock()
+	defer i.states.mu.Unlock()
+	return i.states.changes
 }
 
 // Logged says whether it has logged a text since it started.
-func (i *Instance) Logged(text string) bool { return strings.Contains(i.proc.logs.String(), text) }
+func (i *Instance) Logged(text string) bool { return strings.Contains(i.proc.Output(), text) }
 
 // Complaints are the lines that it has logged as errors since it started.
-func (i *Instance) Complaints() []string {
-	var lines []string
-	for line := range strings.Lines(i.proc.logs.String()) {
-		if strings.Contains(line, "level=ERROR") {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
+func (i *Instance) Complaints() []string { return i.proc.Lines("level=ERROR") }
 
 // WaitReady waits until it is ready.
 func (i *Instance) WaitReady() {
 	i.run.t.Helper()
-	require.Eventually(i.run.t, func() bool { return i.Ready() || i.proc.ended() }, readyWithin, 5*time.Millisecond, "%s %s is not ready", i.Stage, i.Name)
-	require.True(i.run.t, i.Ready(), "%s %s ended:\n%s", i.Stage, i.Name, i.proc.logs.String())
+	require.Eventually(i.run.t, func() bool { return i.Ready() || i.proc.Ended() }, readyWithin, 5*time.Millisecond, "%s %s is not ready", i.Stage, i.Name)
+	require.True(i.run.t, i.Ready(), "%s %s ended:\n%s", i.Stage, i.Name, i.proc.Output())
 }
 
 // Fleet is all instances of a run.
@@ -157,99 +150,29 @@ func (f Fleet) Dirs() (first, second []string) {
 	return first, second
 }
 
-// process is one run of the stage.
-type process struct {
-	cmd  *exec.Cmd
-	logs *logs
-	done chan struct{} // closed once the process is gone
-
+// states takes what a stage says of itself: a line of JSON whenever it becomes ready or stops being it.
+type states struct {
 	mu      sync.Mutex // guards what follows
+	rest    []byte     // the beginning of a line
 	last    string
 	changes int
 }
 
-func launch(t testing.TB, cmd *exec.Cmd) *process {
-	t.Helper()
-	p := &process{cmd: cmd, logs: &logs{}, done: make(chan struct{})}
-	// A process must not outlive a test binary that is killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = p.logs
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	go func() {
-		defer close(p.done)
-		p.follow(out)
-		_ = cmd.Wait() // the state stands in cmd.ProcessState
-	}()
-	t.Cleanup(func() {
-		p.signal(syscall.SIGKILL)
-		<-p.done
-		if t.Failed() {
-			t.Logf("%s wrote:\n%s", strings.Join(cmd.Args[1:], " "), p.logs.String())
+// Write takes whole lines; one that a kill has cut short is left.
+func (s *states) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest = append(s.rest, b...)
+	for {
+		line, rest, whole := bytes.Cut(s.rest, []byte("\n"))
+		if !whole {
+			return len(b), nil
 		}
-	})
-	return p
-}
-
-// follow takes what the process says until it is gone.
-func (p *process) follow(out io.Reader) {
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
+		s.rest = rest
 		var said struct{ State string }
-		if json.Unmarshal(lines.Bytes(), &said) != nil {
-			continue // cut short by a kill
+		if json.Unmarshal(line, &said) == nil {
+			s.last = said.State
+			s.changes++
 		}
-		p.mu.Lock()
-		p.last = said.State
-		p.changes++
-		p.mu.Unlock()
 	}
-}
-
-func (p *process) state() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
-}
-
-func (p *process) signal(sig syscall.Signal) {
-	if !p.ended() {
-		_ = p.cmd.Process.Signal(sig) // it may end at this moment
-	}
-}
-
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// logs keeps the end of what is written to it.
-type logs struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-const logBytes = 32 << 10
-
-// Write keeps p.
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf.Write(p)
-	if over := l.buf.Len() - logBytes; over > 0 {
-		l.buf.Next(over)
-	}
-	return len(p), nil
-}
-
-// String is what it kept.
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
