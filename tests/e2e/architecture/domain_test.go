@@ -11,6 +11,7 @@ var adapters = map[string]string{
 	"services/analytics/internal/audit":             "compares Kafka with ClickHouse",
 	"services/analytics/internal/schema":            "makes tables in ClickHouse",
 	"services/analytics/internal/sink":              "Kafka to ClickHouse",
+	"services/analytics/internal/sinktest":          "a broker and a database for tests",
 	"services/channel-connector/internal/dispatch":  "consumes sends from Kafka, paces attempts by the wall",
 	"services/channel-connector/internal/journal":   "Pebble",
 	"services/channel-connector/internal/smtpmail":  "SMTP",

@@ -8,23 +8,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sillage-cdp/sillage/pkg/embedded/clickhouse/clickhousetest"
-	"github.com/sillage-cdp/sillage/pkg/kafka"
-	"github.com/sillage-cdp/sillage/pkg/kafkatest"
-	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	"github.com/sillage-cdp/sillage/pkg/topics"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	ledgerv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/ledger/v1"
 	profilev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/profile/v1"
 	"github.com/sillage-cdp/sillage/services/analytics/internal/audit"
 	"github.com/sillage-cdp/sillage/services/analytics/internal/balance"
-	"github.com/sillage-cdp/sillage/services/analytics/internal/schema"
-	"github.com/sillage-cdp/sillage/services/analytics/internal/sink"
+	"github.com/sillage-cdp/sillage/services/analytics/internal/sinktest"
 )
 
 func TestMain(m *testing.M) { os.Exit(clickhousetest.Run(m)) }
@@ -33,30 +28,16 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // scene is a broker, a database, and a sink between them.
 type scene struct {
-	t      *testing.T
-	kafka  kafka.Config
-	conn   driver.Conn
-	client *kgo.Client
+	sinktest.Scene
+	t *testing.T
 }
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	cfg := kafka.NewDefaultConfig()
-	cfg.Brokers, cfg.Partitions = kafkatest.StartEmbedded(t), 3
-	conn := clickhousetest.Start(t).Conn(t)
-	require.NoError(t, schema.Apply(t.Context(), conn))
-	client, err := kgo.NewClient(cfg.ProducerOptions(quiet)...)
-	require.NoError(t, err)
-	t.Cleanup(client.Close)
-	require.NoError(t, cfg.EnsureTopics(t.Context(), client, topics.All()))
-	k, err := sink.New(sink.Config{
-		Kafka: cfg, Group: sink.DefaultGroup, Parallel: 2,
-		Limits: sink.Limits{Records: 50, Bytes: 1 << 20, Age: 20 * time.Millisecond, Buffered: 8 << 20},
-	}, conn, telemetry.Nop(), quiet)
-	require.NoError(t, err)
-	require.NoError(t, k.Start(t.Context()))
+	s := &scene{Scene: sinktest.New(t), t: t}
+	k := sinktest.Start(t, s.Kafka, s.Conn)
 	t.Cleanup(func() { require.NoError(t, k.Stop(context.Background())) })
-	return &scene{t: t, kafka: cfg, conn: conn, client: client}
+	return s
 }
 
 const base = int64(1_772_366_400_000)
@@ -68,24 +49,16 @@ func event(i int) *eventv1.Event {
 	}
 }
 
-type message interface{ MarshalVT() ([]byte, error) }
+func person(i int) string { return fmt.Sprint("p", i%7) }
 
-func (s *scene) send(topic string, i int, m message) error {
-	raw, err := m.MarshalVT()
-	if err != nil {
-		return err
-	}
-	return s.client.ProduceSync(s.t.Context(), &kgo.Record{Topic: topic, Key: topics.Key("demo", fmt.Sprint("p", i%7)), Value: raw}).FirstErr()
-}
-
-func (s *scene) produce(topic string, i int, m message) {
+func (s *scene) send(topic string, i int, m interface{ MarshalVT() ([]byte, error) }) {
 	s.t.Helper()
-	require.NoError(s.t, s.send(topic, i, m))
+	require.NoError(s.t, s.Produce(topic, person(i), m))
 }
 
-func (s *scene) comesIn(i int) { s.t.Helper(); s.produce(topics.Events, i, event(i)) }
+func (s *scene) comesIn(i int) { s.t.Helper(); s.send(topics.Events, i, event(i)) }
 
-func (s *scene) stored(i int) { s.t.Helper(); s.produce(topics.ProfileLog, i, storedEvent(i)) }
+func (s *scene) stored(i int) { s.t.Helper(); s.send(topics.ProfileLog, i, storedEvent(i)) }
 
 func storedEvent(i int) *profilev1.ProfileRecord {
 	return &profilev1.ProfileRecord{
@@ -96,7 +69,7 @@ func storedEvent(i int) *profilev1.ProfileRecord {
 func (s *scene) fate(i int, fate ledgerv1.Fate, afterDoor bool) {
 	s.t.Helper()
 	ev := event(i)
-	s.produce(topics.Ledger, i, &ledgerv1.LedgerEntry{
+	s.send(topics.Ledger, i, &ledgerv1.LedgerEntry{
 		Tenant: ev.Tenant, Source: ev.Source, MessageId: ev.MessageId, ReceivedAtMs: ev.ReceivedAtMs, Fate: fate, Reason: "why", AfterDoor: afterDoor,
 	})
 }
@@ -104,7 +77,7 @@ func (s *scene) fate(i int, fate ledgerv1.Fate, afterDoor bool) {
 // check runs the check; wait is for what is under way.
 func (s *scene) check(wait time.Duration) *audit.Report {
 	s.t.Helper()
-	c := audit.New(audit.Config{Kafka: s.kafka, Logger: quiet, DeadLetters: "identity-resolver.dlq", Wait: wait, Progress: func(int) {}}, s.conn)
+	c := audit.New(audit.Config{Kafka: s.Kafka, Logger: quiet, DeadLetters: "identity-resolver.dlq", Wait: wait, Progress: func(int) {}}, s.Conn)
 	report, err := c.Run(s.t.Context())
 	require.NoError(s.t, err)
 	return report
@@ -112,7 +85,7 @@ func (s *scene) check(wait time.Duration) *audit.Report {
 
 func (s *scene) exec(query string) {
 	s.t.Helper()
-	require.NoError(s.t, s.conn.Exec(s.t.Context(), query))
+	require.NoError(s.t, s.Conn.Exec(s.t.Context(), query))
 }
 
 // TestAPlantedLossIsFound plants losses and doubles of every kind in a history that is in order.
@@ -181,7 +154,7 @@ func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
 	var later errgroup.Group
 	later.Go(func() error {
 		for i := range 40 {
-			if err := s.send(topics.ProfileLog, i, storedEvent(i)); err != nil {
+			if err := s.Produce(topics.ProfileLog, person(i), storedEvent(i)); err != nil {
 				return err
 			}
 		}
@@ -196,7 +169,7 @@ func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
 // TestAnUnreadableRecordIsReported: it stands among the unreadable rows, and the check says so.
 func TestAnUnreadableRecordIsReported(t *testing.T) {
 	s := newScene(t)
-	require.NoError(t, s.client.ProduceSync(t.Context(), &kgo.Record{Topic: topics.ProfileLog, Value: []byte{0xff}}).FirstErr())
+	require.NoError(t, s.Client.ProduceSync(t.Context(), &kgo.Record{Topic: topics.ProfileLog, Value: []byte{0xff}}).FirstErr())
 	require.Eventually(t, func() bool {
 		report := s.check(0)
 		return report.Unreadable == 1 && len(report.Gaps) == 0 && !report.Clean()

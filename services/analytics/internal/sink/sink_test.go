@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -17,49 +16,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sillage-cdp/sillage/pkg/embedded/clickhouse/clickhousetest"
-	"github.com/sillage-cdp/sillage/pkg/kafka"
 	"github.com/sillage-cdp/sillage/pkg/kafkatest"
-	"github.com/sillage-cdp/sillage/pkg/telemetry"
 	"github.com/sillage-cdp/sillage/pkg/topics"
 	eventv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/event/v1"
 	planv1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/plan/v1"
 	profilev1 "github.com/sillage-cdp/sillage/proto/gen/go/sillage/profile/v1"
-	"github.com/sillage-cdp/sillage/services/analytics/internal/schema"
 	"github.com/sillage-cdp/sillage/services/analytics/internal/sink"
+	"github.com/sillage-cdp/sillage/services/analytics/internal/sinktest"
 )
 
 func TestMain(m *testing.M) { os.Exit(clickhousetest.Run(m)) }
 
-// scene is a broker with topics, a database with the schema, and a producer.
 type scene struct {
-	t      *testing.T
-	kafka  kafka.Config
-	conn   driver.Conn
-	client *kgo.Client
+	sinktest.Scene
+	t *testing.T
 }
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	cfg := kafka.NewDefaultConfig()
-	cfg.Brokers, cfg.Partitions = kafkatest.StartEmbedded(t), 2
-	conn := clickhousetest.Start(t).Conn(t)
-	require.NoError(t, schema.Apply(t.Context(), conn))
-	client, err := kgo.NewClient(cfg.ProducerOptions(slog.New(slog.DiscardHandler))...)
-	require.NoError(t, err)
-	t.Cleanup(client.Close)
-	require.NoError(t, cfg.EnsureTopics(t.Context(), client, topics.All()))
-	return &scene{t: t, kafka: cfg, conn: conn, client: client}
+	return &scene{Scene: sinktest.New(t), t: t}
 }
 
 func (s *scene) start(conn driver.Conn) *sink.Sink {
 	s.t.Helper()
-	k, err := sink.New(sink.Config{
-		Kafka: s.kafka, Group: sink.DefaultGroup, Parallel: 2,
-		Limits: sink.Limits{Records: 50, Bytes: 1 << 20, Age: 20 * time.Millisecond, Buffered: 8 << 20},
-	}, conn, telemetry.Nop(), slog.New(slog.DiscardHandler))
-	require.NoError(s.t, err)
-	require.NoError(s.t, k.Start(s.t.Context()))
-	return k
+	return sinktest.Start(s.t, s.Kafka, conn)
 }
 
 // store writes n events to the profile log, from number first on.
@@ -73,14 +53,14 @@ func (s *scene) store(first, n int, properties string) {
 			}},
 		}}).MarshalVT()
 		require.NoError(s.t, err)
-		s.client.Produce(s.t.Context(), &kgo.Record{Topic: topics.ProfileLog, Key: topics.Key("demo", fmt.Sprint("p", i%7)), Value: raw}, nil)
+		s.Client.Produce(s.t.Context(), &kgo.Record{Topic: topics.ProfileLog, Key: topics.Key("demo", fmt.Sprint("p", i%7)), Value: raw}, nil)
 	}
-	require.NoError(s.t, s.client.Flush(s.t.Context()))
+	require.NoError(s.t, s.Client.Flush(s.t.Context()))
 }
 
 func (s *scene) count(query string) (n uint64) {
 	s.t.Helper()
-	require.NoError(s.t, s.conn.QueryRow(context.Background(), query).Scan(&n), query)
+	require.NoError(s.t, s.Conn.QueryRow(context.Background(), query).Scan(&n), query)
 	return n
 }
 
@@ -91,7 +71,7 @@ func (s *scene) eventually(want uint64, query string) {
 
 func TestEventsAreStoredAndCounted(t *testing.T) {
 	s := newScene(t)
-	k := s.start(s.conn)
+	k := s.start(s.Conn)
 	defer func() { require.NoError(t, k.Stop(context.Background())) }()
 	s.store(0, 120, `{"product":"loan","n":3}`)
 	s.eventually(120, "SELECT count() FROM events WHERE properties.product = 'loan' AND properties.n = 3")
@@ -101,12 +81,10 @@ func TestEventsAreStoredAndCounted(t *testing.T) {
 // What the door told of an event, and what was not as planned, stand in their columns and views.
 func TestWhatTheDoorTells(t *testing.T) {
 	s := newScene(t)
-	k := s.start(s.conn)
+	k := s.start(s.Conn)
 	defer func() { require.NoError(t, k.Stop(context.Background())) }()
-	put := func(topic, key string, m interface{ MarshalVT() ([]byte, error) }) {
-		raw, err := m.MarshalVT()
-		require.NoError(t, err)
-		require.NoError(t, s.client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: topics.Key("demo", key), Value: raw}).FirstErr())
+	put := func(topic, person string, m interface{ MarshalVT() ([]byte, error) }) {
+		require.NoError(t, s.Produce(topic, person, m))
 	}
 	put(topics.ProfileLog, "p", &profilev1.ProfileRecord{Tenant: "demo", ProfileId: "p", Body: &profilev1.ProfileRecord_Event{
 		Event: &profilev1.ResolvedEvent{Event: &eventv1.Event{
@@ -141,11 +119,11 @@ func TestWhatTheDoorTells(t *testing.T) {
 
 func TestABadRowOrRecordCostsNothingElse(t *testing.T) {
 	s := newScene(t)
-	k := s.start(s.conn)
+	k := s.start(s.Conn)
 	defer func() { require.NoError(t, k.Stop(context.Background())) }()
 	s.store(0, 30, `{"a":1}`)
 	s.store(30, 1, `{"a":`)
-	require.NoError(t, s.client.ProduceSync(t.Context(), &kgo.Record{Topic: topics.Sends, Key: []byte("demo/p"), Value: []byte{0xff}}).FirstErr())
+	require.NoError(t, s.Client.ProduceSync(t.Context(), &kgo.Record{Topic: topics.Sends, Key: []byte("demo/p"), Value: []byte{0xff}}).FirstErr())
 	s.store(31, 30, `{"a":2}`)
 	s.eventually(60, "SELECT count() FROM events")
 	s.eventually(1, "SELECT count() FROM unreadable_records WHERE topic = 'sends.v1' AND value = '\\xff'")
@@ -168,13 +146,7 @@ func TestADeadInstanceIsMissedSoon(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	s := &scene{t: t, kafka: kafka.NewDefaultConfig()}
-	s.kafka.Brokers, s.kafka.Partitions = cluster.ListenAddrs(), 2
-	client, err := kgo.NewClient(s.kafka.Options(slog.New(slog.DiscardHandler))...)
-	require.NoError(t, err)
-	defer client.Close()
-	require.NoError(t, s.kafka.EnsureTopics(t.Context(), client, topics.All()))
-	k := s.start(nil)
+	k := sinktest.Start(t, sinktest.Kafka(t, cluster.ListenAddrs()), nil)
 	defer func() { require.NoError(t, k.Stop(context.Background())) }()
 	require.LessOrEqual(t, <-asked, int32(10_000))
 }
@@ -233,7 +205,7 @@ func TestKilledSink(t *testing.T) {
 	for first := 0; first < events; first += 100 {
 		s.store(first, 100, `{}`)
 	}
-	conn := &faulty{Conn: s.conn, rand: rand.New(rand.NewPCG(seed, 1)), cut: make(chan struct{}, 1)}
+	conn := &faulty{Conn: s.Conn, rand: rand.New(rand.NewPCG(seed, 1)), cut: make(chan struct{}, 1)}
 	for range 6 {
 		k := s.start(conn)
 		select {
@@ -242,7 +214,7 @@ func TestKilledSink(t *testing.T) {
 		}
 		require.NoError(t, k.Stop(context.Background()))
 	}
-	k := s.start(s.conn)
+	k := s.start(s.Conn)
 	defer func() { require.NoError(t, k.Stop(context.Background())) }()
 	s.eventually(events, "SELECT uniqExact(message_id) FROM events")
 	s.eventually(events, "SELECT sum(events) FROM ledger WHERE fate = 'stored'")
