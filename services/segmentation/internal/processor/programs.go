@@ -3,53 +3,24 @@ package processor
 import (
 	"context"
 	"log/slog"
-	"sync"
 
 	"github.com/sillage-cdp/sillage/pkg/definition"
+	"github.com/sillage-cdp/sillage/pkg/stage"
 	"github.com/sillage-cdp/sillage/services/segmentation/internal/condition"
 )
 
-// Programs compiles the segments of each tenant when they are first asked for, once for each revision of
-// the definitions. It is safe for concurrent use.
-type Programs struct {
-	definitions definition.Provider
-	logger      *slog.Logger
+// Programs are the segments of each tenant, compiled.
+type Programs = stage.Compiled[*condition.Program]
 
-	mu       sync.RWMutex // guards what follows; held while compiling, which blocks on nothing
-	revision uint64
-	compiled map[string]*condition.Program
-}
-
-// NewPrograms returns programs over the definitions that a provider gives.
+// NewPrograms returns programs over the definitions that a provider gives. What cannot be compiled is
+// logged and left out.
 func NewPrograms(definitions definition.Provider, logger *slog.Logger) *Programs {
-	return &Programs{definitions: definitions, logger: logger, compiled: map[string]*condition.Program{}}
-}
-
-// For is the program of a tenant as its segments are defined now; empty if it has none.
-func (p *Programs) For(tenant string) *condition.Program {
-	snapshot := p.definitions.Snapshot()
-	revision := snapshot.Revision()
-	p.mu.RLock()
-	program, ok := p.compiled[tenant]
-	current := p.revision == revision
-	p.mu.RUnlock()
-	if ok && current {
-		return program
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.revision != revision {
-		p.revision = revision
-		clear(p.compiled)
-	}
-	if program, ok = p.compiled[tenant]; ok {
-		return program
-	}
-	program = condition.Compile(snapshot.Segments(tenant))
-	for name, err := range program.Broken {
-		p.logger.LogAttrs(context.Background(), slog.LevelError, "a segment cannot be compiled and is not evaluated",
-			slog.String("tenant", tenant), slog.String("segment", name), slog.Any("error", err))
-	}
-	p.compiled[tenant] = program
-	return program
+	return stage.NewCompiled(definitions, func(tenant string, snapshot *definition.Snapshot) *condition.Program {
+		compiled := condition.Compile(snapshot.Segments(tenant))
+		for name, err := range compiled.Broken {
+			logger.LogAttrs(context.Background(), slog.LevelError, "a segment cannot be compiled and is not evaluated",
+				slog.String("tenant", tenant), slog.String("segment", name), slog.Any("error", err))
+		}
+		return compiled
+	})
 }
