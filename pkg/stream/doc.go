@@ -45,6 +45,7 @@
 // Keys and names of state are at most 4 KiB; a value or an emitted record (key and value) at most 900 KiB.
 // The order of records is kept for each key within one input topic; between topics there is none. The
 // partition count of the inputs cannot change: keys would not meet their state. Exactly once needs brokers
-// that get transactions right: Kafka 4.0 or newer with transaction.version=2. Below that, KAFKA-17754 can
-// lose or tear a transaction, and with it a batch.
+// that get transactions right: Kafka 4.0 or newer with transaction.version=2. Below that, a request that a
+// broker handles late can tear a transaction (KAFKA-17754), and with it a batch; the runtime warns when it
+// starts, and sends the end of each transaction once, which leaves the rarer ways.
 package stream

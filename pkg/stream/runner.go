@@ -38,12 +38,14 @@ type Runner struct {
 	lags    *standbyLags
 	state   *stateMetrics
 
-	mu      sync.Mutex // guards what follows: the handles between Start and Stop
-	lock    *flock.Flock
-	admin   *kgo.Client
-	caches  *storeCaches
-	cancel  context.CancelFunc
-	stopped chan struct{}
+	mu    sync.Mutex // guards what follows: the handles between Start and Stop
+	lock  *flock.Flock
+	admin *kgo.Client
+	// protocol are options of members that follow from the brokers' transaction protocol.
+	protocol []kgo.Opt
+	caches   *storeCaches
+	cancel   context.CancelFunc
+	stopped  chan struct{}
 }
 
 var _ run.Component = (*Runner)(nil)
@@ -90,6 +92,11 @@ func (r *Runner) Start(ctx context.Context) error {
 	if err := ensureInternalTopics(ctx, admin, &r.top, r.cfg.Kafka.Replication); err != nil {
 		return fmt.Errorf("topology %s: %w", r.top.Name, err)
 	}
+	version, err := transactionVersion(ctx, admin)
+	if err != nil {
+		return fmt.Errorf("topology %s: %w", r.top.Name, err)
+	}
+	r.protocol = protocolOptions(ctx, version, r.logger)
 	r.caches = newStoreCaches(r.cfg.CacheBytes)
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancel, r.stopped = cancel, make(chan struct{})
@@ -246,7 +253,7 @@ func (r *Runner) session(ctx context.Context) error {
 	}
 	opts := memberOptions(&r.top, r.cfg, r.cfg.Kafka.ProducerOptions(r.deps.Logger), balancer, r.outputs)
 	opts = append(opts, kgo.OnPartitionsAssigned(m.onAssigned), kgo.OnPartitionsRevoked(m.onGone), kgo.OnPartitionsLost(m.onGone))
-	opts = append(opts, r.deps.KafkaOptions...)
+	opts = append(append(opts, r.protocol...), r.deps.KafkaOptions...)
 	var err error
 	if r.cfg.AtLeastOnce {
 		m.session, err = newAtLeastOnce(opts)
