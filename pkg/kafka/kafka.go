@@ -36,6 +36,9 @@ type Config struct {
 
 const dialTimeout = 5 * time.Second
 
+// RetryTimeout is how long clients try a request.
+const RetryTimeout = 30 * time.Second
+
 // DefaultStartTimeout is the default of Config.StartTimeout.
 const DefaultStartTimeout = 30 * time.Second
 
@@ -68,7 +71,7 @@ func (c Config) Options(logger *slog.Logger) []kgo.Opt {
 		kgo.DisableClientMetrics(),
 		// A broker that does not answer is given up in seconds, so that start-up can say so.
 		kgo.DialTimeout(dialTimeout),
-		kgo.RetryTimeout(30 * time.Second),
+		kgo.RetryTimeout(RetryTimeout),
 		// Metadata that is at most this old: a topic made by another service is seen within a second.
 		kgo.MetadataMinAge(250 * time.Millisecond),
 	}

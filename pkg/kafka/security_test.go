@@ -122,22 +122,40 @@ func TestBrokersWithTLSAndSASL(t *testing.T) {
 	}
 }
 
-// TestReplacedFilesAreUsed: certificate and password of a client that runs are read for each connection.
+// TestReplacedFilesAreUsed: authority, certificate and password of a client that runs are read for each
+// connection.
 func TestReplacedFilesAreUsed(t *testing.T) {
-	a := newAuthority(t)
+	a, before, dir := newAuthority(t), newAuthority(t), t.TempDir()
 	a.leaf("client")
-	require.NoError(t, os.WriteFile(a.path("password"), []byte("of yesterday"), 0o600))
+	before.leaf("client")
+	file := func(name string) string { return filepath.Join(dir, name) }
+	replace := func(from *authority, names ...string) {
+		for _, name := range names {
+			text, err := os.ReadFile(from.path(name))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(file(name), text, 0o600))
+		}
+	}
+	replace(before, "ca.pem", "client.pem", "client.key")
+	require.NoError(t, os.WriteFile(file("password"), []byte("of yesterday"), 0o600))
 	cfg := kafka.NewDefaultConfig()
 	cfg.Brokers = a.secured()
-	cfg.TLS = kafka.TLS{Enabled: true, CAFile: a.path("ca.pem"), CertFile: a.path("client.pem"), KeyFile: a.path("client.key")}
-	cfg.SASL = kafka.SASL{Mechanism: "SCRAM-SHA-512", Username: "s512", PasswordRef: "file:" + a.path("password")}
+	cfg.TLS = kafka.TLS{Enabled: true, CAFile: file("ca.pem"), CertFile: file("client.pem"), KeyFile: file("client.key")}
+	cfg.SASL = kafka.SASL{Mechanism: "SCRAM-SHA-512", Username: "s512", PasswordRef: "file:" + file("password")}
 	client, err := kgo.NewClient(cfg.Options(quiet())...)
 	require.NoError(t, err)
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	require.Error(t, client.Ping(ctx))
-	require.NoError(t, os.WriteFile(a.path("password"), []byte("secret"), 0o600))
+	refused := func(why string) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, client.Ping(ctx), why)
+	}
+	refused("authority of yesterday")
+	replace(a, "ca.pem")
+	refused("certificate of yesterday")
+	replace(a, "client.pem", "client.key")
+	refused("password of yesterday")
+	require.NoError(t, os.WriteFile(file("password"), []byte("secret"), 0o600))
 	require.NoError(t, client.Ping(t.Context()))
 }
 

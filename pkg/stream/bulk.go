@@ -28,9 +28,9 @@ const (
 )
 
 // bulk loads an empty store: it sorts the changelog piece by piece into tables and gives them to Pebble as
-// they are, past memtables; nothing is compacted meanwhile. The due index, whose upkeep would cost a lookup for each
-// timer, is made at the end in one go. The store is marked as loading until then: a load that is cut short
-// goes on where the last piece ended.
+// they are, past memtables; nothing is compacted meanwhile. The due index, whose upkeep would cost a lookup
+// for each timer, is made at the end in one go. The store is marked as loading until then: a load that is
+// cut short goes on where the last piece ended.
 //
 // A piece enters the store whole, with the position after it, or not at all.
 type bulk struct {

@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/sillage-cdp/sillage/pkg/kafka"
 )
 
 // transactionsV2 is the level of the feature transaction.version from which each transaction has an epoch
@@ -49,9 +51,6 @@ func protocolOptions(ctx context.Context, version int16, logger *slog.Logger) []
 		if key == end {
 			return time.Nanosecond
 		}
-		return retryTimeout
+		return kafka.RetryTimeout
 	})}
 }
-
-// retryTimeout is how long any other request is tried.
-const retryTimeout = 30 * time.Second

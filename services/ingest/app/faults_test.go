@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -148,21 +147,9 @@ func TestRefusedByTheBroker(t *testing.T) {
 	broker := startBroker(t)
 	s := start(t, broker.ListenAddrs(), nil)
 	require.Equal(t, 200, s.post("/v1/track", webKey, track("before")).status)
-	broker.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		broker.KeepControl()
-		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		for _, topic := range req.(*kmsg.ProduceRequest).Topics {
-			out := kmsg.NewProduceResponseTopic()
-			out.Topic, out.TopicID = topic.Topic, topic.TopicID
-			for _, p := range topic.Partitions {
-				part := kmsg.NewProduceResponseTopicPartition()
-				part.Partition, part.ErrorCode = p.Partition, kerr.TopicAuthorizationFailed.Code
-				out.Partitions = append(out.Partitions, part)
-			}
-			res.Topics = append(res.Topics, out)
-		}
-		return res, nil, true
-	})
+	var refused atomic.Bool
+	refused.Store(true)
+	refuse(broker, &refused)
 	got := s.post("/v1/track", webKey, track("refused"))
 	require.Equal(t, 503, got.status)
 	require.NotContains(t, got.body, "AUTHORIZATION", "the cause is the operator's business")
